@@ -1,0 +1,14 @@
+//! io_uring, thread-per-core proxies that keep every core evenly loaded.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("evenkeel is built on io_uring and works on Linux only");
+
+pub mod accept;
+pub mod original_dst;
+pub mod proxy_protocol;
+pub mod shard;
+pub mod telemetry;
+
+pub(crate) mod runtime;
+pub(crate) mod sync;
+pub(crate) mod sys;
