@@ -1,1 +1,20 @@
-//! sys
+//! The system calls outside the ring, wrapped once and safely.
+//!
+//! **In**: settings, addresses, borrowed sockets. **Out**: facts about this machine ([`cpus`], [`limits`],
+//! [`addresses`]) and sockets that are ready to use ([`listening`], [`dial`]). **Owns** nothing beyond the sockets
+//! that it returns. **Never** blocks, except in the short file reads and name-free `bind` calls of start-up, and is
+//! never called for each message of a connection.
+//!
+//! `unsafe` is allowed here because some calls have no safe wrapper in rustix or socket2: CPU masks of more than
+//! 1,024 CPUs, `TCP_INFO`, `IP_BIND_ADDRESS_NO_PORT`, and taking an inherited file descriptor by its number.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod addresses;
+pub(crate) mod closing;
+pub(crate) mod cpu_quota;
+pub(crate) mod cpus;
+pub(crate) mod dial;
+pub(crate) mod limits;
+pub(crate) mod listening;
+pub(crate) mod placement;
