@@ -4,6 +4,7 @@
 compile_error!("evenkeel is built on io_uring and works on Linux only");
 
 pub mod accept;
+pub mod admin;
 pub mod original_dst;
 pub mod proxy_protocol;
 pub mod shard;
