@@ -59,7 +59,8 @@ impl IpObject {
 
     fn change(self, verb: &str) -> Invocation {
         match self {
-            Self::SourceAddress => ip(Family::V6, &format!("addr {verb} ::6/128 dev lo")),
+            // Without duplicate address detection, or it could not be bound to for a moment.
+            Self::SourceAddress => ip(Family::V6, &format!("addr {verb} ::6/128 dev lo nodad")),
             Self::LocalRoute(family) => {
                 ip(family, &format!("route {verb} local default dev lo table {ROUTE_TABLE}"))
             }

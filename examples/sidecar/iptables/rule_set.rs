@@ -131,13 +131,12 @@ impl RuleSet {
         added.chain(restored).chain(deleted.map(|object| object.delete())).collect()
     }
 
-    /// The input of `iptables-restore` that leads to `wanted` in one table; empty if neither has
-    /// anything in it.
+    /// The input of `iptables-restore` that leads to `wanted` in one table; empty if it is so.
     fn table_to(&self, wanted: &Self, table: (Family, Table)) -> String {
         let none = TableRules::default();
         let found = self.tables.get(&table).unwrap_or(&none);
         let wanted = wanted.tables.get(&table).unwrap_or(&none);
-        if found == &none && wanted == &none {
+        if found == wanted {
             return String::new();
         }
         let mut lines = vec![format!("*{}", table.1.name())];
