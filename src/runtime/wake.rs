@@ -140,14 +140,21 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_models {
     use super::*;
-    use crate::{
-        shard::inbox::Inbox,
-        sync::{
-            Arc,
-            atomic::{AtomicU32, Ordering},
-        },
-    };
+    use crate::{shard::inbox::Inbox, sync::Arc};
     use loom::{sync::Notify, thread};
+
+    /// All interleavings of one producer with the shard.
+    fn every_interleaving(model: impl Fn() + Send + Sync + 'static) {
+        loom::model(model);
+    }
+
+    /// Those of two producers in which threads are interrupted twice at most, besides where they
+    /// block: all of them would take hours.
+    fn bounded_interleavings(model: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(2);
+        builder.check(model);
+    }
 
     struct Shard {
         word: WakeWord,
@@ -163,66 +170,72 @@ mod loom_models {
 
         fn notify(&self) {
             if self.word.notify() {
-                self.rings.fetch_add(1, Ordering::Relaxed);
+                self.rings.fetch_add(1, Relaxed);
                 self.doorbell.notify();
             }
         }
     }
 
     /// A lost wake-up is a shard that waits for ever, which loom reports as a deadlock.
-    #[test]
-    fn no_wake_up_is_lost_with_a_queue_beside_the_word() {
-        loom::model(|| {
-            let shard = Shard::new();
-            let inbox = Arc::new(Inbox::new(2));
-            for item in 0..2 {
-                let (shard, inbox) = (shard.clone(), inbox.clone());
-                thread::spawn(move || {
-                    inbox.push(item).unwrap();
-                    shard.notify();
-                });
+    fn take_from_a_queue(producers: u32) {
+        let shard = Shard::new();
+        let inbox = Arc::new(Inbox::new(2));
+        for item in 0..producers {
+            let (shard, inbox) = (shard.clone(), inbox.clone());
+            thread::spawn(move || {
+                inbox.push(item).unwrap();
+                shard.notify();
+            });
+        }
+        let (mut taken, mut sleeps) = (0, 0);
+        loop {
+            while inbox.pop().is_some() {
+                taken += 1;
             }
-            let (mut taken, mut sleeps) = (0, 0);
-            loop {
-                while inbox.pop().is_some() {
-                    taken += 1;
-                }
-                if taken == 2 {
-                    break;
-                }
-                if shard.word.prepare_sleep() {
-                    sleeps += 1;
-                    shard.doorbell.wait();
-                    shard.word.woke();
-                }
+            if taken == producers {
+                break;
             }
-            assert!(shard.rings.load(Ordering::Relaxed) <= sleeps, "one ring a sleep at most");
-        });
-    }
-
-    /// The word alone must publish what came before the notice: here nothing else synchronises.
-    #[test]
-    fn what_came_before_a_notice_is_seen_after_it() {
-        loom::model(|| {
-            let shard = Shard::new();
-            let items = Arc::new(AtomicU32::new(0));
-            for _ in 0..2 {
-                let (shard, items) = (shard.clone(), items.clone());
-                thread::spawn(move || {
-                    items.fetch_add(1, Ordering::Relaxed);
-                    shard.notify();
-                });
-            }
-            while items.load(Ordering::Relaxed) < 2 {
-                if shard.word.take_notice() || !shard.word.prepare_sleep() {
-                    continue;
-                }
-                // Looking once more, and thinking better of it, must not lose anything either.
-                if items.load(Ordering::Relaxed) < 2 {
-                    shard.doorbell.wait();
-                }
+            if shard.word.prepare_sleep() {
+                sleeps += 1;
+                shard.doorbell.wait();
                 shard.word.woke();
             }
-        });
+        }
+        assert!(shard.rings.load(Relaxed) <= sleeps, "one ring a sleep at most");
+    }
+
+    /// The word alone must publish what came before a notice: here nothing else synchronises. The
+    /// shard looks once more before it sleeps and thinks better of it, which must lose nothing.
+    fn take_from_a_counter(producers: u32) {
+        let shard = Shard::new();
+        let items = Arc::new(AtomicU32::new(0));
+        for _ in 0..producers {
+            let (shard, items) = (shard.clone(), items.clone());
+            thread::spawn(move || {
+                items.fetch_add(1, Relaxed);
+                shard.notify();
+            });
+        }
+        while items.load(Relaxed) < producers {
+            if shard.word.take_notice() || !shard.word.prepare_sleep() {
+                continue;
+            }
+            if items.load(Relaxed) < producers {
+                shard.doorbell.wait();
+            }
+            shard.word.woke();
+        }
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_with_a_queue_beside_the_word() {
+        every_interleaving(|| take_from_a_queue(1));
+        bounded_interleavings(|| take_from_a_queue(2));
+    }
+
+    #[test]
+    fn what_came_before_a_notice_is_seen_after_it() {
+        every_interleaving(|| take_from_a_counter(1));
+        bounded_interleavings(|| take_from_a_counter(2));
     }
 }
