@@ -13,3 +13,12 @@ pub mod telemetry;
 pub(crate) mod runtime;
 pub(crate) mod sync;
 pub(crate) mod sys;
+
+/// Parts without a public home that the benchmarks measure. Not an interface.
+#[doc(hidden)]
+pub mod benchable {
+    pub use crate::{
+        runtime::timer::{TimerKey, TimerWheel},
+        shard::inbox::{Inbox, Refusal, Refused},
+    };
+}

@@ -1,1 +1,4 @@
 //! runtime
+
+pub(crate) mod timer;
+pub(crate) mod wake;
