@@ -1,16 +1,88 @@
-//! The sidecar: a transparent relay for the traffic that iptables hands it.
+//! A transparent sidecar: relays redirected TCP connections to where they were going, evenly over the
+//! cores. In: arguments, a configuration, connections. Out: the same connections, metrics, an exit
+//! code. This file only leads from the command line to the part that does the work.
 
+mod cli;
+mod config;
 mod iptables;
 
-use std::process::ExitCode;
+use std::{
+    fmt,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use cli::Command;
+use config::Host;
+
+/// Wrong usage (sysexits would say 64; shells and most tools say 2).
+const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    match arguments.next() {
-        Some(command) if command == "iptables" => iptables::main(arguments),
-        _ => {
-            eprintln!("usage: sidecar iptables print|apply|remove [OPTION]...");
-            ExitCode::from(2)
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(usage) => {
+            print(io::stderr(), format_args!("sidecar: {usage}\n"));
+            return ExitCode::from(WRONG_USAGE);
         }
+    };
+    match command {
+        Command::Help => print(io::stdout(), cli::HELP),
+        Command::Version => {
+            print(io::stdout(), concat!("sidecar ", env!("CARGO_PKG_VERSION"), "\n"));
+        }
+        Command::Check { config, print: and_print } => return check(&config, and_print),
+        Command::Run { .. } => return fail(NotInThisBuild("run")),
+        Command::Demo { .. } => return fail(NotInThisBuild("the demonstration")),
+        Command::Iptables(arguments) => return iptables::main(arguments),
+    }
+    ExitCode::SUCCESS
+}
+
+fn fail(error: impl std::error::Error) -> ExitCode {
+    print(io::stderr(), format_args!("sidecar: {error}\n"));
+    ExitCode::FAILURE
+}
+
+/// Prints all that is wrong with a configuration; what it comes to only if nothing is.
+fn check(file: &Path, and_print: bool) -> ExitCode {
+    let loaded = match config::load(file, &Host::current()) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            print(io::stdout(), problems);
+            return ExitCode::FAILURE;
+        }
+    };
+    if !and_print {
+        print(io::stdout(), loaded.warnings);
+        print(io::stdout(), format_args!("{}: ok\n", file.display()));
+        return ExitCode::SUCCESS;
+    }
+    // The output has to be a configuration and nothing else.
+    print(io::stderr(), loaded.warnings);
+    match loaded.config.to_toml() {
+        Ok(text) => {
+            print(io::stdout(), text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(error),
     }
 }
+
+/// Prints to a stream that may be closed: nobody is there to be told then.
+fn print(mut stream: impl Write, text: impl fmt::Display) {
+    let _ = write!(stream, "{text}");
+}
+
+/// A command that this build knows and cannot run.
+#[derive(Debug)]
+struct NotInThisBuild(&'static str);
+
+impl fmt::Display for NotInThisBuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not part of this build", self.0)
+    }
+}
+
+impl std::error::Error for NotInThisBuild {}
