@@ -5,20 +5,14 @@ compile_error!("evenkeel is built on io_uring and works on Linux only");
 
 pub mod accept;
 pub mod admin;
+pub mod net;
 pub mod original_dst;
 pub mod proxy_protocol;
+pub mod relay;
+pub mod ring;
+pub mod runtime;
 pub mod shard;
 pub mod telemetry;
 
-pub(crate) mod runtime;
-pub(crate) mod sync;
-pub(crate) mod sys;
-
-/// Parts without a public home that the benchmarks measure. Not an interface.
-#[doc(hidden)]
-pub mod benchable {
-    pub use crate::{
-        runtime::timer::{TimerKey, TimerWheel},
-        shard::inbox::{Inbox, Refusal, Refused},
-    };
-}
+mod sync;
+mod sys;

@@ -130,6 +130,12 @@ impl Error for DialError {
     }
 }
 
+impl From<DialError> for io::Error {
+    fn from(error: DialError) -> io::Error {
+        io::Error::new(error.source.kind(), error)
+    }
+}
+
 impl DialError {
     /// What to do about it, where that is known.
     pub(crate) fn remedy(&self) -> Option<&'static str> {
@@ -146,8 +152,8 @@ impl DialError {
     }
 }
 
-/// Makes a TCP socket for a connection to `destination`: non-blocking, closed on exec, bound where `options` say so,
-/// not connected.
+/// Makes a TCP socket for a connection to `destination`: closed on exec, bound where `options` say so, not connected, and in
+/// blocking mode, since a ring waits by itself and gives EAGAIN for a socket that is not.
 ///
 /// # Errors
 /// Also where a transparent source is of another family than the destination (`InvalidInput`).
@@ -164,7 +170,7 @@ fn make(
     options: &UpstreamOptions,
 ) -> Result<OwnedFd, (DialStep, io::Error)> {
     let at = |step| move |error| (step, error);
-    let kind = Type::STREAM.cloexec().nonblocking();
+    let kind = Type::STREAM.cloexec();
     let socket = Socket::new(Domain::for_address(destination), kind, Some(Protocol::TCP))
         .map_err(at(DialStep::CreateSocket))?;
     if let Some(mark) = options.mark {
@@ -281,7 +287,7 @@ mod tests {
     fn the_default_socket_is_ready_for_the_ring() {
         for destination in [V4, V6] {
             let fd = upstream_socket(destination, &UpstreamOptions::default()).unwrap();
-            assert!(fcntl_getfl(&fd).unwrap().contains(OFlags::NONBLOCK));
+            assert!(!fcntl_getfl(&fd).unwrap().contains(OFlags::NONBLOCK));
             assert!(fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC));
             let socket = Socket::from(fd);
             assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());

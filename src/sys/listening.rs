@@ -1,7 +1,7 @@
 //! Listening sockets.
 //!
 //! **In**: a [`BindAddress`] as a user writes it, and [`ListenOptions`]. **Out**: a [`ListeningSocket`] that is
-//! non-blocking, closed on exec, and accepts connections. **Owns** the descriptor, and the file of a unix socket, which
+//! in blocking mode (a ring waits by itself), closed on exec, and accepts connections. **Owns** the descriptor, and the file of a unix socket, which
 //! goes with it. **Never** takes an address away from a process that still listens on it.
 
 use std::{
@@ -232,7 +232,7 @@ impl AsFd for ListeningSocket {
 /// two processes that do this at the same moment may both succeed, and the later one has the file.
 ///
 /// An inherited descriptor is duplicated and the original is left open (but closed on exec): the number can be used
-/// again after a reload. O_NONBLOCK is set on it, and so for every process that shares the socket.
+/// again after a reload. O_NONBLOCK is taken off it, and so for every process that shares the socket.
 pub(crate) fn listen(
     address: &BindAddress,
     options: &ListenOptions,
@@ -294,8 +294,7 @@ fn listen_unix(path: &Path, options: &ListenOptions) -> Step<ListeningSocket> {
 }
 
 fn new_socket(domain: Domain) -> Step<Socket> {
-    let kind = Type::STREAM.cloexec().nonblocking();
-    Socket::new(domain, kind, None).at(ListenStep::CreateSocket)
+    Socket::new(domain, Type::STREAM.cloexec(), None).at(ListenStep::CreateSocket)
 }
 
 fn finish(socket: Socket, inherited: bool, file: Option<SocketFile>) -> Step<ListeningSocket> {
@@ -333,7 +332,7 @@ fn inherit(number: RawFd) -> io::Result<ListeningSocket> {
     }
     fcntl_setfd(original, flags | FdFlags::CLOEXEC)?;
     let fd = fcntl_dupfd_cloexec(original, 3)?;
-    fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+    fcntl_setfl(&fd, fcntl_getfl(&fd)? - OFlags::NONBLOCK)?;
     finish(fd.into(), true, None).map_err(|(_, error)| error)
 }
 

@@ -29,8 +29,8 @@ fn failure(address: &str) -> (ListenStep, String) {
     (error.step, error.to_string())
 }
 
-fn is_nonblocking_and_closed_on_exec(fd: impl AsFd) -> bool {
-    fcntl_getfl(&fd).unwrap().contains(OFlags::NONBLOCK)
+fn is_blocking_and_closed_on_exec(fd: impl AsFd) -> bool {
+    !fcntl_getfl(&fd).unwrap().contains(OFlags::NONBLOCK)
         && fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC)
 }
 
@@ -58,7 +58,7 @@ fn bad_addresses_are_quoted() {
 fn a_tcp_listener_has_its_real_port_and_takes_connections() {
     let socket = listen_on("127.0.0.1:0").unwrap();
     assert_ne!(tcp_address(&socket).port(), 0);
-    assert!(is_nonblocking_and_closed_on_exec(&socket));
+    assert!(is_blocking_and_closed_on_exec(&socket));
     assert!(!socket.is_inherited());
     TcpStream::connect(tcp_address(&socket)).unwrap();
 }
@@ -112,7 +112,7 @@ fn a_unix_socket_comes_and_goes_with_its_file() {
     let path = directory.path().join("socket");
     let socket = listen_on(&format!("unix:{}", path.display())).unwrap();
     assert_eq!(*socket.local_address(), LocalAddress::Unix(Some(path.clone())));
-    assert!(is_nonblocking_and_closed_on_exec(&socket));
+    assert!(is_blocking_and_closed_on_exec(&socket));
     UnixStream::connect(&path).unwrap();
     drop(socket);
     assert!(!path.exists());
@@ -178,7 +178,7 @@ fn an_inherited_listener_is_used_and_survives_us() {
     for _ in 0..2 {
         let ours = listen(&address, &ListenOptions::default()).unwrap();
         assert!(ours.is_inherited());
-        assert!(is_nonblocking_and_closed_on_exec(&ours));
+        assert!(is_blocking_and_closed_on_exec(&ours));
         assert_eq!(tcp_address(&ours), theirs.local_addr().unwrap());
         let mut client = TcpStream::connect(tcp_address(&ours)).unwrap();
         let (connection, _) = SockRef::from(&ours).accept().unwrap();

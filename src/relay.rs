@@ -1,0 +1,315 @@
+//! The byte relay: two streams, both directions at once.
+//!
+//! Chunks are forwarded from the buffers that they were received into. The end of a direction is
+//! passed on as such while the other goes on; a reset is passed on as a reset. Backpressure goes
+//! from end to end: what one side does not take is not received from the other. A direction that
+//! turns out to be bulk changes to large receive buffers, and back.
+//!
+//! Flows in: two connected streams. Flows out: an [`Ended`]. It owns both streams and never looks
+//! at the bytes.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use crate::{
+    net::Stream,
+    ring::{Nanoseconds, nanoseconds},
+    runtime::{Sleep, sleep_until, timeout},
+};
+
+/// How a relay is to end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// Without a byte in either direction for this long, the relay ends. Default 1 h.
+    pub idle: Option<Duration>,
+    /// The same once one direction has ended. Default 1 h.
+    pub half_close: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        let hour = Some(Duration::from_secs(3600));
+        Timeouts { idle: hour, half_close: hour }
+    }
+}
+
+/// Why a relay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// Both directions came to their end.
+    Done,
+    /// The downstream side reset the connection or vanished.
+    DownstreamReset,
+    /// The upstream side did.
+    UpstreamReset,
+    /// Nothing moved for the idle timeout.
+    IdleTimeout,
+    /// Nothing moved for the half-close timeout, with one direction ended.
+    HalfCloseTimeout,
+}
+
+/// How a relay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Why.
+    pub why: Why,
+    /// Bytes from downstream to upstream.
+    pub received: u64,
+    /// Bytes from upstream to downstream.
+    pub sent: u64,
+}
+
+/// Told about bytes as they pass.
+pub trait Meter {
+    /// So many came from downstream and were handed over to upstream.
+    fn received(&mut self, bytes: usize);
+    /// So many came from upstream and were handed over to downstream.
+    fn sent(&mut self, bytes: usize);
+}
+
+impl Meter for () {
+    fn received(&mut self, _: usize) {}
+    fn sent(&mut self, _: usize) {}
+}
+
+/// How long the bytes that arrived before a reset may take to leave.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// Relays between two streams until both directions have ended, one fails, or time runs out. Then
+/// both are closed.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes both streams.
+pub async fn relay(
+    downstream: Stream,
+    upstream: Stream,
+    timeouts: Timeouts,
+    meter: &mut impl Meter,
+) -> Ended {
+    let mut relay = Relay {
+        moved_at: downstream.now(),
+        downstream,
+        upstream,
+        up: Direction::default(),
+        down: Direction::default(),
+        timeouts,
+        quiet: Quiet::default(),
+    };
+    let why = poll_fn(|cx| relay.poll(cx, meter)).await;
+    let Relay { mut downstream, mut upstream, up, down, .. } = relay;
+    let ended = Ended { why, received: up.bytes, sent: down.bytes };
+    match why {
+        Why::Done | Why::IdleTimeout | Why::HalfCloseTimeout => {}
+        Why::DownstreamReset => {
+            let _ = timeout(LAST_BYTES, upstream.flush()).await;
+            upstream.reset();
+        }
+        Why::UpstreamReset => {
+            let _ = timeout(LAST_BYTES, downstream.flush()).await;
+            downstream.reset();
+        }
+    }
+    ended
+}
+
+struct Relay {
+    downstream: Stream,
+    upstream: Stream,
+    up: Direction,
+    down: Direction,
+    timeouts: Timeouts,
+    moved_at: Nanoseconds,
+    quiet: Quiet,
+}
+
+impl Relay {
+    fn poll(&mut self, cx: &mut Context<'_>, meter: &mut impl Meter) -> Poll<Why> {
+        let before = (self.up.bytes, self.down.bytes);
+        let up = self.up.poll(&mut self.downstream, &mut self.upstream, cx);
+        let down = self.down.poll(&mut self.upstream, &mut self.downstream, cx);
+        let moved = (self.up.bytes - before.0, self.down.bytes - before.1);
+        if moved != (0, 0) {
+            self.moved_at = self.downstream.now();
+        }
+        if moved.0 > 0 {
+            meter.received(moved.0 as usize);
+        }
+        if moved.1 > 0 {
+            meter.sent(moved.1 as usize);
+        }
+        match (up, down) {
+            (Poll::Ready(Err(Broken::From)), _) | (_, Poll::Ready(Err(Broken::To))) => {
+                return Poll::Ready(Why::DownstreamReset);
+            }
+            (Poll::Ready(Err(Broken::To)), _) | (_, Poll::Ready(Err(Broken::From))) => {
+                return Poll::Ready(Why::UpstreamReset);
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Why::Done),
+            _ => {}
+        }
+        // After the end of a direction nothing is received from its source that would tell.
+        if self.up.finished && !self.down.finished && self.downstream.poll_broken(cx).is_ready() {
+            return Poll::Ready(Why::DownstreamReset);
+        }
+        if self.down.finished && !self.up.finished && self.upstream.poll_broken(cx).is_ready() {
+            return Poll::Ready(Why::UpstreamReset);
+        }
+        let half_closed = self.up.finished || self.down.finished;
+        let (limit, why) = match half_closed {
+            false => (self.timeouts.idle, Why::IdleTimeout),
+            true => (self.timeouts.half_close, Why::HalfCloseTimeout),
+        };
+        self.quiet.poll(self.moved_at, limit, cx).map(|()| why)
+    }
+}
+
+/// Which end of a direction has failed.
+enum Broken {
+    From,
+    To,
+}
+
+#[derive(Default)]
+struct Direction {
+    bytes: u64,
+    finished: bool,
+    gear: Gear,
+}
+
+impl Direction {
+    /// Forwards what there is. Ready when the direction has ended and everything was sent.
+    fn poll(
+        &mut self,
+        from: &mut Stream,
+        to: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        while !self.finished {
+            match to.poll_send_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::To)),
+                Poll::Pending => {
+                    return match from.poll_broken(cx) {
+                        Poll::Ready(()) => Poll::Ready(Err(Broken::From)),
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
+            }
+            let chunk = match from.poll_receive(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::From)),
+                Poll::Ready(Ok(None)) => {
+                    self.finished = true;
+                    to.finish();
+                    break;
+                }
+                Poll::Ready(Ok(Some(chunk))) => chunk,
+            };
+            self.bytes += chunk.len() as u64;
+            if let Some(bulk) = self.gear.shift(chunk.len()) {
+                from.set_bulk(bulk);
+            }
+            if to.start_send(chunk).is_err() {
+                return Poll::Ready(Err(Broken::To));
+            }
+        }
+        match to.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::To)),
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Tells bulk from messages by how full the chunks are.
+#[derive(Default)]
+struct Gear {
+    bulk: bool,
+    run: u32,
+}
+
+impl Gear {
+    /// A chunk that fills a small buffer, or most of one.
+    const FULL: usize = 4096;
+    /// So many of them in a row are bulk: 256 KiB.
+    const TO_BULK: u32 = 64;
+    /// A chunk that small buffers would have held as well.
+    const SMALL: usize = 16 << 10;
+    const TO_MESSAGES: u32 = 16;
+
+    /// Takes in the length of a chunk. `Some` when the gear changes.
+    fn shift(&mut self, length: usize) -> Option<bool> {
+        let (counts, enough) = match self.bulk {
+            false => (length >= Gear::FULL, Gear::TO_BULK),
+            true => (length < Gear::SMALL, Gear::TO_MESSAGES),
+        };
+        self.run = if counts { self.run + 1 } else { 0 };
+        if self.run < enough {
+            return None;
+        }
+        self.run = 0;
+        self.bulk = !self.bulk;
+        Some(self.bulk)
+    }
+}
+
+/// Finds out that nothing has moved for a time. Its timer is not touched when something moves: it
+/// looks at the time of the last movement when it fires, and is set for what is left.
+#[derive(Default)]
+struct Quiet {
+    timer: Option<(Sleep, Duration)>,
+}
+
+impl Quiet {
+    fn poll(
+        &mut self,
+        moved_at: Nanoseconds,
+        limit: Option<Duration>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let Some(limit) = limit else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        if self.timer.as_ref().is_none_or(|(_, of)| *of != limit) {
+            self.timer = Some((sleep_until(moved_at.saturating_add(nanoseconds(limit))), limit));
+        }
+        let Some((timer, _)) = &mut self.timer else { return Poll::Pending };
+        while Pin::new(&mut *timer).poll(cx).is_ready() {
+            let deadline = moved_at.saturating_add(nanoseconds(limit));
+            if deadline <= timer.now() {
+                return Poll::Ready(());
+            }
+            timer.reset_until(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gears_change_after_runs_only() {
+        let mut gear = Gear::default();
+        for _ in 0..Gear::TO_BULK - 1 {
+            assert_eq!(gear.shift(4096), None);
+        }
+        assert_eq!(gear.shift(100), None, "a small chunk ends the run");
+        let shifts: Vec<_> = (0..Gear::TO_BULK).filter_map(|_| gear.shift(4096)).collect();
+        assert_eq!(shifts, [true]);
+        assert_eq!(gear.shift(1 << 20), None);
+        let shifts: Vec<_> = (0..Gear::TO_MESSAGES).filter_map(|_| gear.shift(24)).collect();
+        assert_eq!(shifts, [false]);
+    }
+}

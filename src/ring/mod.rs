@@ -1,0 +1,19 @@
+//! What a shard does with the kernel.
+#![allow(unsafe_code)]
+
+mod buffers;
+mod driver;
+mod reactor;
+mod receive;
+mod send;
+mod slots;
+mod uring;
+
+pub use self::buffers::{Chunk, Payload};
+pub use self::uring::{Capabilities, Restrictions, RingRefused};
+pub(crate) use self::{
+    buffers::Pool,
+    driver::{Doorbell, Driver, Key, Nanoseconds, Wait, nanoseconds},
+    reactor::{LARGE, Reactor, SMALL},
+    uring::RingDriver,
+};

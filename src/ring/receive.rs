@@ -1,0 +1,199 @@
+//! The receiving half of a stream's slot: what has arrived, how much more may, and how it ended.
+//!
+//! A receive stays armed across many messages, and what arrives waits here until the stream's
+//! owner takes it, so dropping a future that waits for it loses nothing.
+//!
+//! **Credit.** A stream may have `credit` bytes waiting here. Where the driver keeps a limit, a
+//! receive is armed for the credit that is left and ends by itself; elsewhere it is cancelled once
+//! the credit is used up, and overshoots by what one turn delivers. It is armed again when half of
+//! the credit is free. The credit bounds buffers as well: beyond [`JOIN_FROM`] chunks, small ones
+//! are copied together, so at most `JOIN_FROM + 2 * credit / buffer size + 1` buffers wait.
+//!
+//! **Pressure.** The credits of many streams together can exceed the pool. When three quarters of it
+//! are in use, what arrives is copied to memory of its own, so that slow readers, however many,
+//! never take the last buffers from the others. Their memory is bounded by their credits.
+//!
+//! **Starvation.** A receive that finds no free buffer ends. Its slot then waits in a queue, in
+//! order of arrival, for buffers to come back (`reactor.rs`).
+
+use std::{collections::VecDeque, io, rc::Rc, task::Waker};
+
+use super::{
+    buffers::{Chunk, Pool},
+    driver::{Completion, Operation},
+    reactor::SMALL,
+};
+
+/// With this many chunks waiting, further small ones are copied together.
+const JOIN_FROM: usize = 4;
+
+/// How a stream's receiving direction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    /// The peer has ended its direction; everything before that is here or was taken.
+    Finished,
+    Failed(i32),
+}
+
+/// What a slot must do after a completion of its receive.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    Nothing,
+    /// Cancel the receive: its credit is used up.
+    Cancel,
+    /// Wait for a buffer.
+    Starve,
+}
+
+#[derive(Debug)]
+pub(crate) struct ReceiveHalf {
+    first: Option<Chunk>,
+    rest: VecDeque<Chunk>,
+    queued: u32,
+    credit: u32,
+    /// Which pool the driver takes buffers from, and which it will, with what credit.
+    pool: u16,
+    next_pool: Option<(u16, u32)>,
+    end: End,
+    pub(crate) cancelling: bool,
+    pub(crate) starved: bool,
+    /// Whether data is more likely to come later than to be here when the receive is armed.
+    wait_first: bool,
+    pub(crate) waker: Option<Waker>,
+}
+
+impl ReceiveHalf {
+    pub(crate) fn new(credit: u32, wait_first: bool) -> ReceiveHalf {
+        ReceiveHalf {
+            first: None,
+            rest: VecDeque::new(),
+            queued: 0,
+            credit,
+            pool: 0,
+            next_pool: None,
+            end: End::Open,
+            cancelling: false,
+            starved: false,
+            wait_first,
+            waker: None,
+        }
+    }
+
+    /// Receives into another pool, with another credit, from the next time that the receive is
+    /// armed.
+    pub(crate) fn use_pool(&mut self, pool: u16, credit: u32) {
+        self.next_pool = Some((pool, credit));
+    }
+
+    /// The next chunk, or how the stream ended; `None` where there is neither yet.
+    pub(crate) fn take(&mut self) -> Option<io::Result<Option<Chunk>>> {
+        if let Some(chunk) = self.first.take() {
+            self.queued -= chunk.len() as u32;
+            self.first = self.rest.pop_front();
+            if self.rest.is_empty() && self.rest.capacity() > JOIN_FROM {
+                self.rest = VecDeque::new();
+            }
+            return Some(Ok(Some(chunk)));
+        }
+        match self.end {
+            End::Open => None,
+            End::Finished => Some(Ok(None)),
+            End::Failed(error) => Some(Err(io::Error::from_raw_os_error(error))),
+        }
+    }
+
+    /// Whether the stream can deliver nothing any more, beside what waits here.
+    pub(crate) fn ended(&self) -> bool {
+        self.end != End::Open
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        matches!(self.end, End::Failed(_))
+    }
+
+    /// The operation to start, if there is to be one. `armed` says whether there is one already.
+    pub(crate) fn arm(&mut self, armed: bool, limits: bool) -> Option<Operation> {
+        if armed || self.starved || self.ended() {
+            return None;
+        }
+        if let Some((pool, credit)) = self.next_pool.take() {
+            (self.pool, self.credit) = (pool, credit);
+        }
+        let left = self.credit.saturating_sub(self.queued);
+        if left < self.credit.div_ceil(2) {
+            return None;
+        }
+        let limit = if limits { left } else { 0 };
+        let wait_first = std::mem::take(&mut self.wait_first);
+        Some(Operation::Receive { pool: self.pool, limit, wait_first })
+    }
+
+    /// Takes in a completion.
+    pub(crate) fn complete(&mut self, completion: Completion, pools: &[Rc<Pool>]) -> Then {
+        if !completion.more {
+            self.cancelling = false;
+        }
+        match completion.result {
+            0 => {
+                // A buffer may have been picked for the end of the stream; it holds nothing.
+                if let Some(id) = completion.buffer {
+                    pools[self.pool as usize].take_back(id);
+                }
+                self.end = End::Finished;
+            }
+            length if length > 0 => {
+                let Some(id) = completion.buffer else {
+                    self.end = End::Failed(libc::EIO);
+                    return Then::Nothing;
+                };
+                let pool = &pools[self.pool as usize];
+                let mut chunk = pool.filled(id, length as u32);
+                if pool.is_low() && self.pool == SMALL {
+                    chunk = chunk.copied_out();
+                }
+                self.queued += length as u32;
+                self.push(chunk);
+                if completion.more && self.queued >= self.credit && !self.cancelling {
+                    self.cancelling = true;
+                    return Then::Cancel;
+                }
+            }
+            error => match -error {
+                // Of the large ones there are few, and they may be held for long.
+                libc::ENOBUFS if self.pool != SMALL => self.next_pool = Some((SMALL, self.credit)),
+                libc::ENOBUFS => {
+                    self.starved = true;
+                    return Then::Starve;
+                }
+                // Cancelled for want of credit, or interrupted: armed again when it is wanted.
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+                error => self.end = End::Failed(error),
+            },
+        }
+        Then::Nothing
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        if self.first.is_none() {
+            self.first = Some(chunk);
+            return;
+        }
+        if self.rest.len() + 1 < JOIN_FROM {
+            self.rest.push_back(chunk);
+            return;
+        }
+        let last = self.rest.back_mut().expect("JOIN_FROM is greater than 2");
+        if let Err(chunk) = last.append(chunk) {
+            self.rest.push_back(chunk);
+        }
+    }
+
+    /// Gives back everything that waits here.
+    pub(crate) fn clear(&mut self) {
+        self.first = None;
+        self.rest = VecDeque::new();
+        self.queued = 0;
+        self.waker = None;
+    }
+}

@@ -1,0 +1,212 @@
+//! The sending half of a stream's slot: what is being sent, what waits behind it, and how it
+//! failed.
+//!
+//! One operation at a time carries the stream, so the order of bytes is the order of calls. What
+//! is handed over while it is in flight waits here and leaves with the next operation, many pieces
+//! in one. Nothing here is lost when a future that waits for it is dropped.
+
+use std::{collections::VecDeque, io, task::Waker};
+
+use super::{buffers::Payload, driver::Operation};
+
+/// Pieces that one operation takes along.
+const PIECES: usize = 64;
+
+/// A payload and how much of it was sent.
+#[derive(Debug)]
+struct Piece {
+    payload: Payload,
+    sent: usize,
+}
+
+impl Piece {
+    fn left(&self) -> &[u8] {
+        &self.payload.bytes()[self.sent..]
+    }
+}
+
+/// Several pieces in one operation: what the kernel reads, in one place that does not move.
+struct Vectored {
+    pieces: Vec<Piece>,
+    vectors: Vec<libc::iovec>,
+    message: libc::msghdr,
+}
+
+enum Current {
+    Nothing,
+    One(Piece),
+    Many(Box<Vectored>),
+}
+
+pub(crate) struct SendHalf {
+    /// What the operation in flight sends, or what the next one sends first.
+    current: Current,
+    in_flight: bool,
+    waiting: VecDeque<Piece>,
+    /// Bytes handed over and not yet sent.
+    queued: usize,
+    failed: Option<i32>,
+    /// The sending direction ends once everything is sent.
+    finish: bool,
+    finished: bool,
+    pub(crate) waker: Option<Waker>,
+}
+
+impl SendHalf {
+    pub(crate) fn new() -> SendHalf {
+        SendHalf {
+            current: Current::Nothing,
+            in_flight: false,
+            waiting: VecDeque::new(),
+            queued: 0,
+            failed: None,
+            finish: false,
+            finished: false,
+            waker: None,
+        }
+    }
+
+    /// Bytes handed over and not yet sent, or why nothing more can be sent.
+    pub(crate) fn queued(&self) -> io::Result<usize> {
+        match self.failed {
+            Some(error) => Err(io::Error::from_raw_os_error(error)),
+            None => Ok(self.queued),
+        }
+    }
+
+    pub(crate) fn push(&mut self, payload: Payload) -> io::Result<()> {
+        self.queued()?;
+        if self.finish {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let length = payload.bytes().len();
+        if length == 0 {
+            return Ok(());
+        }
+        self.queued += length;
+        let piece = Piece { payload, sent: 0 };
+        match self.current {
+            Current::Nothing => self.current = Current::One(piece),
+            _ => self.waiting.push_back(piece),
+        }
+        Ok(())
+    }
+
+    /// Ends the direction after what was handed over.
+    pub(crate) fn finish(&mut self) {
+        self.finish = true;
+    }
+
+    /// Whether the end of the direction is due now; true once.
+    pub(crate) fn take_finish(&mut self) -> bool {
+        let due = self.finish && !self.finished && self.queued == 0 && self.failed.is_none();
+        self.finished |= due;
+        due
+    }
+
+    /// The operation to start, if there is something to send and nothing in flight. What it points
+    /// to stays in place until [`complete`](Self::complete).
+    pub(crate) fn start(&mut self) -> Option<Operation> {
+        if self.in_flight {
+            return None;
+        }
+        let operation = match (std::mem::replace(&mut self.current, Current::Nothing), &self.waiting)
+        {
+            (Current::One(piece), waiting) if waiting.is_empty() => self.send_one(piece),
+            (Current::One(piece), _) => self.send_many(piece),
+            _ => return None,
+        };
+        self.in_flight = true;
+        Some(operation)
+    }
+
+    fn send_one(&mut self, piece: Piece) -> Operation {
+        let left = piece.left();
+        // Longer payloads leave in several operations.
+        let (pointer, length) = (left.as_ptr(), left.len().min(1 << 30) as u32);
+        self.current = Current::One(piece);
+        Operation::Send { pointer, length }
+    }
+
+    fn send_many(&mut self, first: Piece) -> Operation {
+        let more = self.waiting.len().min(PIECES - 1);
+        let pieces: Vec<Piece> =
+            std::iter::once(first).chain(self.waiting.drain(..more)).collect();
+        self.forget_empty_queue();
+        let mut vectors: Vec<libc::iovec> = pieces
+            .iter()
+            .map(|piece| libc::iovec {
+                iov_base: piece.left().as_ptr().cast_mut().cast(),
+                iov_len: piece.left().len(),
+            })
+            .collect();
+        // SAFETY: all of msghdr's fields are integers and pointers, for which zeroes are valid.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = vectors.as_mut_ptr();
+        message.msg_iovlen = vectors.len() as _;
+        let vectored = Box::new(Vectored { pieces, vectors, message });
+        debug_assert_eq!(vectored.vectors.as_ptr(), vectored.message.msg_iov.cast_const());
+        let operation = Operation::SendVectored { message: &raw const vectored.message };
+        self.current = Current::Many(vectored);
+        operation
+    }
+
+    /// Takes in the completion of the operation in flight.
+    pub(crate) fn complete(&mut self, result: i32) {
+        self.in_flight = false;
+        let current = std::mem::replace(&mut self.current, Current::Nothing);
+        let Ok(mut sent) = usize::try_from(result) else {
+            self.failed = Some(-result);
+            self.waiting = VecDeque::new();
+            return;
+        };
+        self.queued -= sent;
+        match current {
+            Current::Nothing => {}
+            Current::One(mut piece) => {
+                piece.sent += sent;
+                self.keep_unsent(std::iter::once(piece));
+            }
+            Current::Many(mut vectored) => {
+                for piece in &mut vectored.pieces {
+                    let of_this = sent.min(piece.left().len());
+                    piece.sent += of_this;
+                    sent -= of_this;
+                }
+                self.keep_unsent(vectored.pieces.into_iter().rev());
+            }
+        }
+        if let Some(piece) = self.waiting.pop_front() {
+            self.current = Current::One(piece);
+            self.forget_empty_queue();
+        }
+    }
+
+    /// Puts back what a short send left over, the last piece first.
+    fn keep_unsent(&mut self, pieces: impl Iterator<Item = Piece>) {
+        for piece in pieces.filter(|piece| !piece.left().is_empty()) {
+            self.waiting.push_front(piece);
+        }
+    }
+
+    /// An idle connection holds no queue.
+    fn forget_empty_queue(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+    }
+
+    /// Forgets what waits; what is in flight stays until its completion.
+    pub(crate) fn abandon(&mut self) {
+        if !self.in_flight {
+            self.current = Current::Nothing;
+        }
+        self.waiting = VecDeque::new();
+        self.waker = None;
+    }
+}
+
+/// The length of one send; longer payloads leave in several.
+fn send_length(length: usize) -> u32 {
+    length.min(1 << 30) as u32
+}

@@ -1,0 +1,252 @@
+//! The loop that runs a shard.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+    task::Waker,
+    time::Duration,
+};
+
+use async_task::Runnable;
+use slab::Slab;
+
+use super::{
+    remote::Remote,
+    task::{JoinHandle, spawn_on},
+    timer::TimerWheel,
+};
+use crate::ring::{Capabilities, Nanoseconds, Pool, Reactor, Restrictions, RingDriver, Wait};
+
+/// Task polls after which the driver gets its turn, though tasks are ready.
+const TURN_BUDGET: usize = 256;
+
+/// How long the end of an executor waits for operations in flight.
+const WIND_DOWN: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Executor>>> = const { RefCell::new(None) };
+}
+
+/// Told about every turn of a loop; called on its thread.
+pub(crate) trait Turns {
+    /// The loop was at work for `busy` nanoseconds since it last slept or was told so, and has
+    /// slept for `idle` before that.
+    fn turned(&self, executor: &Executor, busy: Nanoseconds, idle: Nanoseconds);
+}
+
+/// One thread's executor.
+pub(crate) struct Executor {
+    reactor: Reactor,
+    ready: RefCell<VecDeque<Runnable>>,
+    pub(super) timers: RefCell<TimerWheel<Waker>>,
+    /// A waker for each task that lives, to reach them all at the end.
+    pub(super) tasks: RefCell<Slab<Waker>>,
+    remote: Arc<Remote>,
+    panics: Cell<u64>,
+    turns: RefCell<Option<Box<dyn Turns>>>,
+}
+
+impl Executor {
+    pub(crate) fn new(reactor: Reactor) -> Rc<Executor> {
+        let remote = Remote::new(reactor.doorbell());
+        Rc::new(Executor {
+            reactor,
+            ready: RefCell::default(),
+            timers: RefCell::new(TimerWheel::new()),
+            tasks: RefCell::default(),
+            remote,
+            panics: Cell::new(0),
+            turns: RefCell::new(None),
+        })
+    }
+
+    /// The executor that runs on this thread.
+    pub(crate) fn try_current() -> Option<Rc<Executor>> {
+        CURRENT.try_with(|current| current.try_borrow().ok()?.clone()).ok()?
+    }
+
+    /// The executor that runs on this thread.
+    ///
+    /// # Panics
+    ///
+    /// If there is none: what calls this may be used on a shard only.
+    #[track_caller]
+    pub(crate) fn current() -> Rc<Executor> {
+        Executor::try_current().expect("called outside of a shard: there is no executor here")
+    }
+
+    pub(crate) fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+
+    pub(crate) fn remote(&self) -> &Arc<Remote> {
+        &self.remote
+    }
+
+    /// Tasks that panicked.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.get()
+    }
+
+    pub(crate) fn observe_turns(&self, turns: Box<dyn Turns>) {
+        *self.turns.borrow_mut() = Some(turns);
+    }
+
+    pub(super) fn make_ready(&self, runnable: Runnable) {
+        self.ready.borrow_mut().push_back(runnable);
+    }
+
+    /// Milliseconds on the reactor's clock at the last turn; what timers count in.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.reactor.now() / 1_000_000
+    }
+
+    /// Runs until `main` is done; then ends every other task and all operations.
+    ///
+    /// # Errors
+    ///
+    /// When the driver becomes unusable. `main` is dropped then, like every other task.
+    pub(crate) fn run<T: 'static>(
+        self: &Rc<Executor>,
+        main: impl Future<Output = T> + 'static,
+    ) -> io::Result<T> {
+        let _entered = Entered::new(self);
+        let result = Rc::new(RefCell::new(None));
+        let slot = Rc::clone(&result);
+        let main: JoinHandle<()> =
+            spawn_on(self, async move { *slot.borrow_mut() = Some(main.await) });
+        let turned = self.turn_until(|| main.is_finished());
+        drop(main);
+        self.end();
+        turned?;
+        let result = result.borrow_mut().take();
+        result.ok_or_else(|| io::Error::other("the main task panicked"))
+    }
+
+    fn turn_until(&self, done: impl Fn() -> bool) -> io::Result<()> {
+        let mut noticed = false;
+        let mut idle = 0;
+        loop {
+            self.remote.take(&mut self.ready.borrow_mut(), noticed);
+            self.fire_timers();
+            self.run_ready();
+            if done() {
+                return Ok(());
+            }
+            let started = self.reactor.now();
+            let sleeps = self.ready.borrow().is_empty() && self.remote.prepare_sleep();
+            let (wait, worked) = match sleeps {
+                true => (self.next_timer(), self.reactor.clock()),
+                false => (Wait::No, started),
+            };
+            let turned = self.reactor.turn(wait);
+            noticed = !sleeps || self.remote.woke();
+            turned?;
+            if let Some(turns) = &*self.turns.borrow() {
+                let now = self.reactor.now();
+                let (busy, slept) =
+                    if sleeps { (worked - started, now - worked) } else { (now - started, 0) };
+                turns.turned(self, busy, std::mem::replace(&mut idle, slept));
+            }
+        }
+    }
+
+    fn next_timer(&self) -> Wait {
+        match self.timers.borrow().next_deadline() {
+            Some(deadline) => Wait::Until(deadline.saturating_mul(1_000_000)),
+            None => Wait::Forever,
+        }
+    }
+
+    fn fire_timers(&self) {
+        let now = self.now_ms();
+        loop {
+            let expired = self.timers.borrow_mut().expire(now);
+            let Some(waker) = expired else { break };
+            waker.wake();
+        }
+    }
+
+    fn run_ready(&self) {
+        for _ in 0..TURN_BUDGET {
+            let runnable = self.ready.borrow_mut().pop_front();
+            let Some(runnable) = runnable else { break };
+            self.run_one(runnable);
+        }
+    }
+
+    fn run_one(&self, runnable: Runnable) {
+        // The task's state is dropped by the unwinding; what it shares with others is this
+        // executor's, which calls no task while it is borrowed.
+        if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
+            self.panics.set(self.panics.get() + 1);
+            tracing::error!("a task panicked; its connection is closed, the shard goes on");
+        }
+    }
+
+    /// Drops all tasks and ends all operations.
+    fn end(&self) {
+        // A task's destructor may wake or spawn others, so go on until none is left; one that
+        // spawns for ever is not waited for.
+        for _ in 0..1000 {
+            self.remote.take(&mut self.ready.borrow_mut(), true);
+            let wakers: Vec<Waker> =
+                self.tasks.borrow().iter().map(|(_, waker)| waker.clone()).collect();
+            wakers.into_iter().for_each(Waker::wake);
+            let ready = std::mem::take(&mut *self.ready.borrow_mut());
+            if ready.is_empty() {
+                break;
+            }
+            for runnable in ready {
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(runnable)));
+            }
+        }
+        drop(self.remote.close());
+        let left = self.reactor.wind_down(WIND_DOWN);
+        if left > 0 {
+            tracing::error!(left, "operations did not end in time; their memory is leaked");
+            // Whoever holds this executor holds the slots; one reference that nobody drops keeps
+            // them for ever.
+            if let Some(executor) = Executor::try_current() {
+                std::mem::forget(executor);
+            }
+        }
+    }
+}
+
+/// Makes an executor the current one of its thread.
+struct Entered(Option<Rc<Executor>>);
+
+impl Entered {
+    fn new(executor: &Rc<Executor>) -> Entered {
+        Entered(CURRENT.with(|current| current.replace(Some(Rc::clone(executor)))))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let executor = CURRENT.with(|current| current.replace(self.0.take()));
+        drop(executor);
+    }
+}
+
+/// Runs a future on the calling thread, on an io_uring executor of its own, until it is done. What
+/// it spawned is cancelled then.
+///
+/// For programs and tests that need no proxy around it.
+///
+/// # Errors
+///
+/// [`RingRefused`](crate::ring::RingRefused) inside of an [`io::Error`] where io_uring cannot be
+/// used, with the cause and the remedy; or the error that made the ring unusable.
+pub fn block_on<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Result<T> {
+    let capabilities = Capabilities::probe().map_err(io::Error::other)?;
+    let pools = vec![Pool::new(256, 4096)?, Pool::new(4, 1 << 20)?];
+    let driver = RingDriver::new(capabilities, &Restrictions::default(), &pools)
+        .map_err(io::Error::other)?;
+    Executor::new(Reactor::new(Box::new(driver), pools)).run(main)
+}
