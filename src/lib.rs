@@ -16,3 +16,12 @@ pub mod telemetry;
 
 mod sync;
 mod sys;
+
+/// Parts without a public home that the benchmarks measure. Not an interface.
+#[doc(hidden)]
+pub mod benchable {
+    pub use crate::{
+        runtime::timer::{TimerKey, TimerWheel},
+        shard::inbox::{Inbox, Refusal, Refused},
+    };
+}

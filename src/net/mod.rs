@@ -3,8 +3,8 @@
 mod accepting;
 mod stream;
 
-pub use self::stream::Stream;
 pub(crate) use self::accepting::Accepting;
+pub use self::stream::Stream;
 
 #[cfg(test)]
 mod tests;

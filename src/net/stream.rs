@@ -210,10 +210,7 @@ impl Stream {
     /// # Errors
     ///
     /// What `call` gives.
-    pub fn with_fd<T>(
-        &self,
-        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> io::Result<T> {
+    pub fn with_fd<T>(&self, call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         self.executor.reactor().with_fd(self.key, |_: &mut dyn Driver, fd| call(fd))
     }
 }

@@ -415,7 +415,8 @@ impl Inner {
 
     fn start_connect(&mut self, fd: OwnedFd, address: socket2::SockAddr, credit: u32) -> Key {
         let mut stream = StreamSlot::new(credit, true);
-        let address: *const socket2::SockAddr = &raw const **stream.address.insert(Box::new(address));
+        let address: *const socket2::SockAddr =
+            &raw const **stream.address.insert(Box::new(address));
         let key = self.slots.insert(Some(fd), Slot::Stream(stream));
         if let Some((entry, driver)) = self.entry(key) {
             entry.started(Kind::Connect);

@@ -110,12 +110,12 @@ impl SendHalf {
         if self.in_flight {
             return None;
         }
-        let operation = match (std::mem::replace(&mut self.current, Current::Nothing), &self.waiting)
-        {
-            (Current::One(piece), waiting) if waiting.is_empty() => self.send_one(piece),
-            (Current::One(piece), _) => self.send_many(piece),
-            _ => return None,
-        };
+        let operation =
+            match (std::mem::replace(&mut self.current, Current::Nothing), &self.waiting) {
+                (Current::One(piece), waiting) if waiting.is_empty() => self.send_one(piece),
+                (Current::One(piece), _) => self.send_many(piece),
+                _ => return None,
+            };
         self.in_flight = true;
         Some(operation)
     }
@@ -130,8 +130,7 @@ impl SendHalf {
 
     fn send_many(&mut self, first: Piece) -> Operation {
         let more = self.waiting.len().min(PIECES - 1);
-        let pieces: Vec<Piece> =
-            std::iter::once(first).chain(self.waiting.drain(..more)).collect();
+        let pieces: Vec<Piece> = std::iter::once(first).chain(self.waiting.drain(..more)).collect();
         self.forget_empty_queue();
         let mut vectors: Vec<libc::iovec> = pieces
             .iter()

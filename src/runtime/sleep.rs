@@ -121,10 +121,7 @@ impl std::error::Error for Elapsed {}
 /// # Panics
 ///
 /// Outside of a shard, where there is no executor.
-pub async fn timeout<T>(
-    duration: Duration,
-    future: impl Future<Output = T>,
-) -> Result<T, Elapsed> {
+pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut sleep = pin!(sleep(duration));
     let mut future = pin!(future);
     poll_fn(|cx| {

@@ -49,7 +49,9 @@ impl BufferRing {
         // SAFETY: the mapping is page-aligned, zeroed (so its tail is 0), large enough for
         // `capacity` entries, and unmapped only when this is dropped, which happens after the
         // io_uring is gone: the driver keeps them in that order.
-        unsafe { ring.submitter().register_buf_ring_with_flags(memory as u64, capacity, group, 0) }?;
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(memory as u64, capacity, group, 0)
+        }?;
         Ok(buffers)
     }
 

@@ -135,10 +135,7 @@ fn finish(ring: &mut IoUring, mut armed: bool) -> std::io::Result<()> {
     if !armed {
         return Ok(());
     }
-    let entry = opcode::AsyncCancel::new(1)
-        .build()
-        .user_data(2)
-        .flags(squeue::Flags::SKIP_SUCCESS);
+    let entry = opcode::AsyncCancel::new(1).build().user_data(2).flags(squeue::Flags::SKIP_SUCCESS);
     // SAFETY: a cancellation by user data uses no memory of ours.
     unsafe { ring.submission().push(&entry) }.map_err(|_| std::io::ErrorKind::OutOfMemory)?;
     while armed {

@@ -49,13 +49,7 @@ fn send(ring: RawFd, user_data: u64) -> io::Result<()> {
     let entry = opcode::MsgRingData::new(types::Fd(ring), 0, user_data, None).build();
     // SAFETY: the kernel reads one submission entry at the address during the call.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_io_uring_register,
-            -1,
-            REGISTER_SEND_MESSAGE,
-            &raw const entry,
-            1,
-        )
+        libc::syscall(libc::SYS_io_uring_register, -1, REGISTER_SEND_MESSAGE, &raw const entry, 1)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

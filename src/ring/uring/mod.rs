@@ -33,14 +33,16 @@ use std::{
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
+use self::{buffer_ring::BufferRing, doorbell::RingDoorbell};
 pub use self::{
     capabilities::Capabilities,
     setup::{Restrictions, RingRefused},
 };
-use self::{buffer_ring::BufferRing, doorbell::RingDoorbell};
 use super::{
     buffers::Pool,
-    driver::{Completion, Doorbell, Driver, Kind, Nanoseconds, Operation, Token, Wait, nanoseconds},
+    driver::{
+        Completion, Doorbell, Driver, Kind, Nanoseconds, Operation, Token, Wait, nanoseconds,
+    },
 };
 use crate::sys::dial::{self, DialError, UpstreamOptions};
 
@@ -91,7 +93,8 @@ impl RingDriver {
         let eventfd = if capabilities.message_without_ring {
             None
         } else {
-            let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+            let flags =
+                rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
             let eventfd = rustix::event::eventfd(0, flags);
             Some(eventfd.map_err(|error| failed("making an eventfd")(error.into()))?)
         };
@@ -289,7 +292,11 @@ impl Driver for RingDriver {
         let timeout = match wait {
             Wait::Until(deadline) => {
                 let left = deadline.saturating_sub(self.now());
-                Some(types::Timespec::new().sec(left / 1_000_000_000).nsec((left % 1_000_000_000) as u32))
+                Some(
+                    types::Timespec::new()
+                        .sec(left / 1_000_000_000)
+                        .nsec((left % 1_000_000_000) as u32),
+                )
             }
             Wait::No | Wait::Forever => None,
         };
@@ -310,11 +317,7 @@ impl Driver for RingDriver {
         self.overflows
     }
 
-    fn start_custom(
-        &mut self,
-        token: Token,
-        entry: squeue::Entry,
-    ) -> Result<(), squeue::Entry> {
+    fn start_custom(&mut self, token: Token, entry: squeue::Entry) -> Result<(), squeue::Entry> {
         self.push(entry.user_data(token.0));
         Ok(())
     }
@@ -362,11 +365,8 @@ const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// take and give back a reference to it.
 fn register_ring(ring: BorrowedFd<'_>) -> io::Result<RawFd> {
     const REGISTER_RING_FDS: libc::c_uint = 20;
-    let mut update = sys::ResourceUpdate {
-        offset: u32::MAX,
-        reserved: 0,
-        data: ring.as_raw_fd() as u64,
-    };
+    let mut update =
+        sys::ResourceUpdate { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
     // SAFETY: the kernel reads and writes one update at the address during the call.
     let registered = unsafe {
         libc::syscall(

@@ -81,10 +81,9 @@ impl fmt::Display for RingRefused {
                     needed / 1024
                 )
             }
-            RingRefused::KernelTooOld { lacks, release } => write!(
-                f,
-                "the kernel ({release}) lacks {lacks}; Linux 6.1 or newer has it"
-            ),
+            RingRefused::KernelTooOld { lacks, release } => {
+                write!(f, "the kernel ({release}) lacks {lacks}; Linux 6.1 or newer has it")
+            }
             RingRefused::Other { doing, error } => {
                 write!(f, "{doing} failed: {}", io::Error::from_raw_os_error(*error))
             }
