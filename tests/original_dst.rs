@@ -20,6 +20,12 @@ const PROXY_PORT: u16 = 15001;
 const ROUTES: &[&str] =
     &["ip route add 192.0.2.0/24 dev lo", "ip -6 route add 2001:db8::/32 dev lo"];
 
+/// What a client dials while the proxy listens on an address: the proxy's own address, and others.
+const DIALLED: &[(&str, &[&str])] = &[
+    ("0.0.0.0:15001", &["10.77.0.1:8080", "198.51.100.1:443"]),
+    ("[::]:15001", &["[fd77::1]:8080", "[2001:db8::5]:443", "10.77.0.1:8080", "198.51.100.1:443"]),
+];
+
 fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
@@ -31,7 +37,6 @@ fn listen(address: &str) -> TcpListener {
 fn listener(address: &str, transparent: bool) -> io::Result<TcpListener> {
     let address = at(address);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
-    socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
         socket.set_ip_transparent_v6(transparent)?;
@@ -101,24 +106,20 @@ fn redirected_on_its_way_out() {
 #[test]
 fn redirected_on_its_way_in() {
     isolated("redirected_on_its_way_in", &[IP, IPTABLES], || {
-        let (client, proxy) = client_and_proxy();
-        for iptables in ["iptables", "ip6tables"] {
-            proxy.command(&format!(
-                "{iptables} -w -t nat -A PREROUTING -p tcp -j REDIRECT --to-ports {PROXY_PORT}"
-            ));
-        }
-        for (bound, destination) in [
-            ("0.0.0.0:15001", "10.77.0.1:8080"),
-            ("0.0.0.0:15001", "198.51.100.1:443"),
-            ("[::]:15001", "[fd77::1]:8080"),
-            ("[::]:15001", "[2001:db8::5]:443"),
-            ("[::]:15001", "198.51.100.1:443"),
-        ] {
+        for (bound, destinations) in DIALLED {
+            let (client, proxy) = client_and_proxy();
+            for iptables in ["iptables", "ip6tables"] {
+                proxy.command(&format!(
+                    "{iptables} -w -t nat -A PREROUTING -p tcp -j REDIRECT --to-ports {PROXY_PORT}"
+                ));
+            }
             let listener = proxy.run(|| listen(bound));
-            let _stream = client.run(|| dial(destination));
-            let (connection, _) = listener.accept().unwrap();
-            let found = lookup(&connection).unwrap();
-            assert_eq!(found, Destination::Redirected(at(destination)), "{bound}");
+            for destination in *destinations {
+                let _stream = client.run(|| dial(destination));
+                let (connection, _) = listener.accept().unwrap();
+                let found = lookup(&connection).unwrap();
+                assert_eq!(found, Destination::Redirected(at(destination)), "{bound}");
+            }
         }
     });
 }
@@ -161,28 +162,25 @@ fn redirected_by_nftables() {
 #[test]
 fn sent_on_by_tproxy() {
     isolated("sent_on_by_tproxy", &[IP, TPROXY], || {
-        let (client, proxy) = client_and_proxy();
-        for (iptables, ip) in [("iptables", "ip"), ("ip6tables", "ip -6")] {
-            proxy.commands(&[
-                &format!(
-                    "{iptables} -w -t mangle -A PREROUTING -i proxy0 -p tcp \
-                     -j TPROXY --on-port 15006 --tproxy-mark 1"
-                ),
-                &format!("{ip} rule add fwmark 1 lookup 100"),
-                &format!("{ip} route add local default dev lo table 100"),
-            ]);
-        }
-        for (bound, destination) in [
-            ("0.0.0.0:15006", "198.51.100.1:443"),
-            ("0.0.0.0:15006", "10.77.0.1:8080"),
-            ("[::]:15006", "[2001:db8::5]:443"),
-            ("[::]:15006", "198.51.100.1:443"),
-        ] {
+        for (bound, destinations) in DIALLED {
+            let (client, proxy) = client_and_proxy();
+            for (iptables, ip) in [("iptables", "ip"), ("ip6tables", "ip -6")] {
+                proxy.commands(&[
+                    &format!(
+                        "{iptables} -w -t mangle -A PREROUTING -i proxy0 -p tcp \
+                         -j TPROXY --on-port {PROXY_PORT} --tproxy-mark 1"
+                    ),
+                    &format!("{ip} rule add fwmark 1 lookup 100"),
+                    &format!("{ip} route add local default dev lo table 100"),
+                ]);
+            }
             let listener = proxy.run(|| listener(bound, true).unwrap());
-            let _stream = client.run(|| dial(destination));
-            let (connection, _) = listener.accept().unwrap();
-            let found = lookup_transparent(&connection).unwrap();
-            assert_eq!(found, Destination::Transparent(at(destination)), "{bound}");
+            for destination in *destinations {
+                let _stream = client.run(|| dial(destination));
+                let (connection, _) = listener.accept().unwrap();
+                let found = lookup_transparent(&connection).unwrap();
+                assert_eq!(found, Destination::Transparent(at(destination)), "{bound}");
+            }
         }
     });
 }
