@@ -2,7 +2,7 @@
 //!
 //! In: connections to the listener. Out: the same bytes on a connection to the upstream, and back.
 //! One thread, one ring, one enter a turn; multishot receives into one buffer ring of 4 KiB x 1,024;
-//! the received buffer itself is sent on. It owns its sockets and queues; there is no executor, no
+//! the received buffer itself is sent on, several in one send where they have piled up. It owns its sockets and queues; there is no executor, no
 //! timer, no limit and no fairness: a peer that never reads can hold every buffer. It is a
 //! measure, not a proxy.
 //!
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::ring::{Chunk, Event, Kernel, Received, Ring, Shape};
+use crate::ring::{Chunk, Event, GATHER_MAX, Kernel, Received, Ring, Shape};
 
 const BUFFERS: u16 = 1024;
 const BUFFER_LEN: u32 = 4096;
@@ -98,20 +98,16 @@ struct Connection {
 struct Side {
     socket: Socket,
     connected: bool,
-    /// What is being sent on this socket, and what goes next.
-    sending: Option<Chunk>,
-    queue: VecDeque<Chunk>,
+    /// What goes out on this socket; the first `sending` are being sent.
+    outgoing: VecDeque<Chunk>,
+    sending: usize,
     /// This socket's peer has sent its FIN.
     ended: bool,
 }
 
 impl Side {
     fn new(socket: Socket, connected: bool) -> Self {
-        Self { socket, connected, sending: None, queue: VecDeque::new(), ended: false }
-    }
-
-    fn is_drained(&self) -> bool {
-        self.sending.is_none() && self.queue.is_empty()
+        Self { socket, connected, outgoing: VecDeque::new(), sending: 0, ended: false }
     }
 }
 
@@ -166,7 +162,7 @@ impl Relay<'_> {
                     Ok(()) if !connection.failed => {
                         connection.sides[end.side].connected = true;
                         self.receive(end);
-                        self.send_queued(end);
+                        self.send(end);
                     }
                     _ => self.fail(end.slot),
                 }
@@ -190,10 +186,11 @@ impl Relay<'_> {
                 self.close_if_quiet(end.slot);
             }
             Received::Bytes(chunk) => {
+                connection.sides[end.opposite().side].outgoing.push_back(chunk);
                 if !more {
                     self.receive(end);
                 }
-                self.send(end.opposite(), chunk);
+                self.send(end.opposite());
             }
             Received::End => {
                 connection.sides[end.side].ended = true;
@@ -208,14 +205,19 @@ impl Relay<'_> {
         let end = End::from_token(token);
         let Some(connection) = &mut self.connections[end.slot] else { return };
         connection.in_flight -= 1;
-        let Some(chunk) = connection.sides[end.side].sending.take() else { return };
+        let side = &mut connection.sides[end.side];
+        let mut len = 0;
+        for chunk in side.outgoing.drain(..side.sending) {
+            len += chunk.len;
+            self.ring.release(chunk);
+        }
+        side.sending = 0;
         // MSG_WAITALL leaves a send short only where the socket failed midway.
-        let whole = matches!(result, Ok(sent) if sent == chunk.len);
-        self.ring.release(chunk);
+        let whole = matches!(result, Ok(sent) if sent == len);
         if !whole || connection.failed {
             self.fail(end.slot);
         } else {
-            self.send_queued(end);
+            self.send(end);
         }
     }
 
@@ -225,23 +227,21 @@ impl Relay<'_> {
         self.ring.receive(connection.sides[end.side].socket.as_fd(), end.token());
     }
 
-    fn send(&mut self, end: End, chunk: Chunk) {
+    /// Sends what has piled up for this end, or what follows the last of it: the FIN.
+    fn send(&mut self, end: End) {
         let Some(connection) = &mut self.connections[end.slot] else { return };
         let side = &mut connection.sides[end.side];
-        if side.sending.is_some() || !side.connected {
-            return side.queue.push_back(chunk);
+        if side.sending > 0 || !side.connected {
+            return;
+        }
+        let (socket, token) = (side.socket.as_fd(), end.token());
+        side.sending = side.outgoing.len().min(GATHER_MAX);
+        match side.sending {
+            0 => return self.pass_fin_on(end),
+            1 => self.ring.send(socket, &side.outgoing[0], token),
+            count => self.ring.send_gathered(socket, side.outgoing.iter().take(count), token),
         }
         connection.in_flight += 1;
-        self.ring.send(side.socket.as_fd(), &chunk, end.token());
-        side.sending = Some(chunk);
-    }
-
-    fn send_queued(&mut self, end: End) {
-        let Some(connection) = &mut self.connections[end.slot] else { return };
-        match connection.sides[end.side].queue.pop_front() {
-            Some(chunk) => self.send(end, chunk),
-            None => self.pass_fin_on(end),
-        }
     }
 
     /// Sends a FIN on this end if the opposite one has ended and all its bytes are out.
@@ -249,7 +249,7 @@ impl Relay<'_> {
         let Some(connection) = &mut self.connections[end.slot] else { return };
         let opposite_ended = connection.sides[end.opposite().side].ended;
         let side = &connection.sides[end.side];
-        if !opposite_ended || !side.connected || !side.is_drained() {
+        if !opposite_ended || !side.connected || !side.outgoing.is_empty() {
             return;
         }
         if connection.sides.iter().all(|side| side.ended) {
@@ -270,7 +270,7 @@ impl Relay<'_> {
                 let _ = side.socket.set_linger(Some(Duration::ZERO));
                 self.ring.cancel(side.socket.as_fd());
                 // What is being sent may still be read by the kernel; its completion releases it.
-                side.queue.drain(..).for_each(|chunk| self.ring.release(chunk));
+                side.outgoing.drain(side.sending..).for_each(|chunk| self.ring.release(chunk));
             }
         }
         self.close_if_quiet(slot);
@@ -278,7 +278,7 @@ impl Relay<'_> {
 
     fn close_if_quiet(&mut self, slot: usize) {
         let Some(connection) = &self.connections[slot] else { return };
-        let done = connection.sides.iter().all(|side| side.ended && side.is_drained());
+        let done = connection.sides.iter().all(|side| side.ended && side.outgoing.is_empty());
         if connection.in_flight > 0 || !(done || connection.failed) {
             return;
         }

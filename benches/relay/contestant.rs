@@ -16,11 +16,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bare_ring::{self, Work};
 use crate::evenkeel;
+use crate::process;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-/// Twice the idle connections and some.
-const OPEN_FILES: usize = 40_000;
+/// Files that a relay needs besides the two sockets of each connection.
+const OTHER_FILES: u64 = 512;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Contestant {
@@ -198,6 +199,11 @@ impl Drop for Running {
     }
 }
 
+/// The connections that a relay with our limit of open files can carry.
+pub(crate) fn connection_limit() -> usize {
+    usize::try_from(process::open_files().saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX)
+}
+
 /// A loopback port that was free a moment ago.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
@@ -219,15 +225,15 @@ fn nginx_config(files: &Scratch, listen: SocketAddr, upstream: SocketAddr) -> St
         false => String::new(),
     };
     let directory = files.directory.display();
+    let open_files = process::open_files();
     format!(
         "{load}\
          daemon off;\n\
          master_process off;\n\
          worker_processes 1;\n\
-         worker_rlimit_nofile {OPEN_FILES};\n\
          pid {directory}/nginx.pid;\n\
          error_log stderr crit;\n\
-         events {{ use epoll; worker_connections {OPEN_FILES}; multi_accept on; }}\n\
+         events {{ use epoll; worker_connections {open_files}; multi_accept on; }}\n\
          stream {{\n\
              access_log off;\n\
              tcp_nodelay on;\n\
@@ -239,9 +245,9 @@ fn nginx_config(files: &Scratch, listen: SocketAddr, upstream: SocketAddr) -> St
 
 /// One thread, splicing where haproxy finds it worthwhile.
 fn haproxy_config(listen: SocketAddr, upstream: SocketAddr) -> String {
-    let connections = OPEN_FILES / 2 - 1000;
+    let connections = connection_limit();
     format!(
-        "global\n  nbthread 1\n  maxconn {connections}\n\
+        "global\n  nbthread 1\n  maxpipes 64\n  maxconn {connections}\n\
          defaults\n  mode tcp\n  option splice-auto\n  backlog 4096\n  \
          maxconn {connections}\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
          listen relay\n  bind {listen}\n  server origin {upstream}\n"

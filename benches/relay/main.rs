@@ -254,12 +254,9 @@ fn compare(
     pairs: usize,
     verbose: bool,
 ) -> io::Result<()> {
-    let sockets = 2 * setting.connections as u64 + 256;
-    let limit = process::raise_open_files(sockets);
-    if limit < sockets {
-        let remedy = format!("{sockets} open files are needed, {limit} allowed: ulimit -n");
-        return Err(io::Error::other(remedy));
-    }
+    process::raise_open_files(2 * setting.connections as u64 + 1024);
+    let limit = contestant::connection_limit();
+    let setting = &Setting { connections: setting.connections.min(limit), ..*setting };
     process::pin(setting.load_cpu)?;
     let origin = origin::start()?;
     println!(
@@ -270,6 +267,9 @@ fn compare(
         setting.relay_cpu,
         setting.load_cpu,
     );
+    if setting.connections == limit {
+        println!("{:>12}  {limit} connections are all that the limit of open files allows", "");
+    }
     let contestants: Vec<&Contestant> = std::iter::once(a).chain(b).collect();
     let mut runs: Vec<Vec<Measurement>> = contestants.iter().map(|_| Vec::new()).collect();
     for pair in 0..pairs {

@@ -23,22 +23,25 @@ pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Raises the limit of open files to `wanted`, or as far as it goes. Returns what it is then.
-pub(crate) fn raise_open_files(wanted: u64) -> u64 {
+/// The limit of open files, which child processes inherit.
+pub(crate) fn open_files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Raises the limit of open files to `wanted`, or as far as it goes.
+pub(crate) fn raise_open_files(wanted: u64) {
     let limit = getrlimit(Resource::Nofile);
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current >= wanted {
-        return current;
+    if open_files() >= wanted {
+        return;
     }
     let hard = limit.maximum.unwrap_or(u64::MAX);
     // Beyond the hard limit only with CAP_SYS_RESOURCE.
     for (soft, hard) in [(wanted, hard.max(wanted)), (wanted.min(hard), hard)] {
         let raised = Rlimit { current: Some(soft), maximum: Some(hard) };
         if setrlimit(Resource::Nofile, raised).is_ok() {
-            return soft;
+            return;
         }
     }
-    current
 }
 
 /// CPU time that a process has used, all of its threads together.

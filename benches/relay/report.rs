@@ -16,7 +16,7 @@ pub(crate) fn contestant(setting: &Setting, label: &str, runs: &[Measurement]) {
     }
     let unit = if setting.scenario == Scenario::Bulk { "bodies" } else { "requests" };
     let columns = [
-        (of(|run| run.user_share.map(|share| share * 100.0)), " % user", 0),
+        (of(|run| run.user_share.map(|share| share * 100.0)), " % user", 1),
         (of(|run| run.rate), "/s", 1),
         (of(|run| Some(run.latency?[0])), " µs p50", 0),
         (of(|run| Some(run.latency?[1])), " µs p99", 0),

@@ -29,6 +29,8 @@ const SUBMISSION_ENTRIES: u32 = 512;
 /// Several times the operations in flight: an overflowing completion queue costs an allocation each.
 const COMPLETION_ENTRIES: u32 = 16 * 1024;
 const BUFFER_GROUP: u16 = 0;
+/// Chunks that one send takes at most.
+pub(crate) const GATHER_MAX: usize = 64;
 /// A round ends every operation that can be cancelled; the second finds none.
 const DRAIN_ROUNDS: u32 = 16;
 const TOKEN_BITS: u32 = 56;
@@ -87,6 +89,8 @@ impl Kernel {
             completion,
             pool: &mut self.pool,
             peer: &self.peer,
+            gathers: Vec::new(),
+            gathers_used: 0,
             turns: 0,
             completions: 0,
         })
@@ -185,6 +189,11 @@ pub(crate) struct Ring<'k> {
     completion: CompletionQueue<'k>,
     pool: &'k mut Pool,
     peer: &'k SockAddr,
+    /// Headers of gathering sends; the kernel copies them while submitting, after which they serve
+    /// again. The first `gathers_used` belong to submissions that are still queued.
+    #[allow(clippy::vec_box, reason = "queued submissions point to them")]
+    gathers: Vec<Box<Gather>>,
+    gathers_used: usize,
     /// `io_uring_enter` calls that waited.
     pub(crate) turns: u64,
     pub(crate) completions: u64,
@@ -213,6 +222,9 @@ impl Ring<'_> {
         }
         self.submission.sync();
         self.completion.sync();
+        if self.submission.is_empty() {
+            self.gathers_used = 0;
+        }
         Ok(())
     }
 
@@ -292,6 +304,34 @@ impl Ring<'_> {
         let (buffer, len) = (self.pool.buffer(chunk.buffer), chunk.len);
         // SAFETY: the buffer is part of the pool, which outlives the kernel's ring.
         unsafe { self.push_send(socket, buffer, len, token) }
+    }
+
+    /// Sends all of several chunks, in order, up to [`GATHER_MAX`]. Otherwise as
+    /// [`send`](Self::send).
+    pub(crate) fn send_gathered<'c>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        chunks: impl Iterator<Item = &'c Chunk>,
+        token: u64,
+    ) {
+        if self.gathers_used == self.gathers.len() {
+            self.gathers.push(Box::new(Gather::EMPTY));
+        }
+        let gather = &mut *self.gathers[self.gathers_used];
+        self.gathers_used += 1;
+        let mut count = 0;
+        for (vector, chunk) in gather.vectors.iter_mut().zip(chunks) {
+            vector.iov_base = self.pool.buffer(chunk.buffer).cast();
+            vector.iov_len = chunk.len as usize;
+            count += 1;
+        }
+        gather.header.msg_iov = gather.vectors.as_mut_ptr();
+        gather.header.msg_iovlen = count;
+        let send = opcode::SendMsg::new(Fd(socket.as_raw_fd()), &raw const gather.header)
+            .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32);
+        // SAFETY: the header and its vectors stay until the kernel has copied them, see `gathers`;
+        // the buffers are part of the pool, which outlives the kernel's ring.
+        unsafe { self.push(send.build(), Kind::Send, token) }
     }
 
     /// Sends all of some bytes that live for ever.
@@ -376,6 +416,26 @@ impl Drop for Ring<'_> {
         // A registered fd holds a reference that would keep the ring alive after its close.
         let _ = self.submitter.unregister_ring_fd();
     }
+}
+
+struct Gather {
+    header: libc::msghdr,
+    vectors: [libc::iovec; GATHER_MAX],
+}
+
+impl Gather {
+    const EMPTY: Self = Self {
+        header: libc::msghdr {
+            msg_name: std::ptr::null_mut(),
+            msg_namelen: 0,
+            msg_iov: std::ptr::null_mut(),
+            msg_iovlen: 0,
+            msg_control: std::ptr::null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        },
+        vectors: [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; GATHER_MAX],
+    };
 }
 
 /// The provided buffers (io_uring_register_buf_ring(3)): the entries' pages, then the buffers.
