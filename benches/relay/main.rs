@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Reading order: [`scenario`] (what is measured), [`bare_ring`] (the yardstick), [`contestant`],
-//! [`load`] and [`origin`] (the two ends), [`ring`] (the kernel), [`statistics`], [`probe`].
+//! [`load`] and [`origin`] (the two ends), [`ring`] and [`pool`] (the kernel), [`statistics`], [`probe`].
 
 mod bare_ring;
 mod contestant;
@@ -20,6 +20,7 @@ mod evenkeel;
 mod load;
 mod message;
 mod origin;
+mod pool;
 mod probe;
 mod process;
 mod report;
@@ -86,7 +87,10 @@ fn main() -> ExitCode {
         Task::Play { role, listen, upstream } => contestant::play(&role, listen, upstream),
         Task::Smoke { duration } => smoke(duration),
         Task::Compare { setting, a, b, pairs, verbose } => {
-            compare(&setting, &a, b.as_ref(), pairs, verbose)
+            let contestants: Vec<&Contestant> = std::iter::once(&a).chain(&b).collect();
+            process::pin(setting.load_cpu)
+                .and_then(|()| origin::start())
+                .and_then(|origin| compare(&setting, origin, &contestants, pairs, verbose))
         }
     };
     match done {
@@ -238,10 +242,12 @@ fn smoke(duration: Duration) -> io::Result<()> {
         return Ok(());
     }
     let [relay_cpu, load_cpu] = cpus([None; 2]).map_err(io::Error::other)?;
+    process::pin(load_cpu)?;
+    let origin = origin::start()?;
     for scenario in Scenario::ALL {
         let connections = scenario.default_connections().min(256);
         let setting = Setting { scenario, connections, duration, relay_cpu, load_cpu, probe: None };
-        compare(&setting, &Contestant::BareRing, None, 1, false)?;
+        compare(&setting, origin, [&Contestant::BareRing].as_slice(), 1, false)?;
     }
     Ok(())
 }
@@ -249,16 +255,14 @@ fn smoke(duration: Duration) -> io::Result<()> {
 /// Runs the contestants in turns, and prints what came of it.
 fn compare(
     setting: &Setting,
-    a: &Contestant,
-    b: Option<&Contestant>,
+    origin: SocketAddr,
+    contestants: &[&Contestant],
     pairs: usize,
     verbose: bool,
 ) -> io::Result<()> {
     process::raise_open_files(2 * setting.connections as u64 + 1024);
     let limit = contestant::connection_limit();
     let setting = &Setting { connections: setting.connections.min(limit), ..*setting };
-    process::pin(setting.load_cpu)?;
-    let origin = origin::start()?;
     println!(
         "{}: {} connections, {pairs} runs of {:?}, relay on CPU {}, load and origin on CPU {}",
         setting.scenario.name(),
@@ -270,7 +274,6 @@ fn compare(
     if setting.connections == limit {
         println!("{:>12}  {limit} connections are all that the limit of open files allows", "");
     }
-    let contestants: Vec<&Contestant> = std::iter::once(a).chain(b).collect();
     let mut runs: Vec<Vec<Measurement>> = contestants.iter().map(|_| Vec::new()).collect();
     for pair in 0..pairs {
         // A B, B A, A B: a steady drift of the machine cancels out.
@@ -289,8 +292,8 @@ fn compare(
     for (contestant, runs) in contestants.iter().zip(&runs) {
         report::contestant(setting, contestant.name(), runs);
     }
-    if let [a_runs, b_runs] = runs.as_slice() {
-        report::ratio((a.name(), a_runs), (contestants[1].name(), b_runs));
+    if let ([a, b], [a_runs, b_runs]) = (contestants, runs.as_slice()) {
+        report::ratio((a.name(), a_runs), (b.name(), b_runs));
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ pub(crate) fn raise_open_files(wanted: u64) {
 pub(crate) struct CpuTime {
     /// To the nanosecond, the running time slice included.
     pub(crate) total: Duration,
-    /// Of it in user space, in ticks of 10 ms.
+    /// Of it in user space, as sampled by the timer tick and in units of 10 ms: a rough idea.
     pub(crate) user: Duration,
 }
 

@@ -1,9 +1,8 @@
 //! One io_uring with one ring of provided buffers, for one thread.
 //!
 //! In: operations, each with a token of its owner's choice. Out: [`Event`]s, typed, in the order of
-//! completion. Owns the kernel ring, the buffer memory and the address that its sockets connect to;
-//! so every operation's memory outlives the operation. Holds all unsafe code that the benchmark's
-//! data path needs. Never schedules, never keeps sockets, never calls back.
+//! completion. Owns the kernel ring, the buffers ([`Pool`]) and the address that its sockets connect
+//! to; so every operation's memory outlives the operation. Never schedules, never keeps sockets, never calls back.
 //!
 //! One [`Ring::turn`] is one `io_uring_enter(2)`: submit what was queued, wait for one completion.
 //! With `IORING_SETUP_DEFER_TASKRUN` completions are posted only inside that call, so what a turn
@@ -13,21 +12,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{
     CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode,
     squeue::Entry, squeue::Flags,
 };
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use socket2::SockAddr;
+
+use crate::pool::Pool;
 
 const SUBMISSION_ENTRIES: u32 = 512;
 /// Several times the operations in flight: an overflowing completion queue costs an allocation each.
-const COMPLETION_ENTRIES: u32 = 16 * 1024;
+const COMPLETION_ENTRIES: u32 = 8192;
 const BUFFER_GROUP: u16 = 0;
 /// Chunks that one send takes at most.
 pub(crate) const GATHER_MAX: usize = 64;
@@ -68,7 +66,7 @@ impl Kernel {
         // and `uring` drops before it.
         unsafe {
             uring.submitter().register_buf_ring_with_flags(
-                pool.base.as_ptr() as u64,
+                pool.entries_address(),
                 shape.buffers,
                 BUFFER_GROUP,
                 0,
@@ -260,7 +258,7 @@ impl Ring<'_> {
     fn received(&mut self, entry: &cqueue::Entry, result: io::Result<u32>) -> Received {
         match (result, cqueue::buffer_select(entry.flags())) {
             (Ok(len), Some(buffer)) => {
-                self.pool.free -= 1;
+                self.pool.take();
                 Received::Bytes(Chunk { buffer, len })
             }
             (Ok(_), None) => Received::End,
@@ -407,7 +405,7 @@ impl Ring<'_> {
 
     /// Buffers that receives can still take.
     pub(crate) fn free_buffers(&self) -> u16 {
-        self.pool.free
+        self.pool.free()
     }
 }
 
@@ -436,68 +434,4 @@ impl Gather {
         },
         vectors: [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; GATHER_MAX],
     };
-}
-
-/// The provided buffers (io_uring_register_buf_ring(3)): the entries' pages, then the buffers.
-struct Pool {
-    base: NonNull<BufRingEntry>,
-    mapped: usize,
-    entries: u16,
-    buffer_len: u32,
-    offset: usize,
-    tail: u16,
-    free: u16,
-}
-
-impl Pool {
-    fn new(entries: u16, buffer_len: u32) -> io::Result<Self> {
-        assert!(entries.is_power_of_two() && entries <= 1 << 15, "{entries} buffers");
-        let offset = (usize::from(entries) * size_of::<BufRingEntry>()).next_multiple_of(4096);
-        let mapped = offset + usize::from(entries) * buffer_len as usize;
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a fresh private mapping at an address of the kernel's choice.
-        let base =
-            unsafe { mmap_anonymous(std::ptr::null_mut(), mapped, access, MapFlags::PRIVATE)? };
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let mut pool = Self { base, mapped, entries, buffer_len, offset, tail: 0, free: 0 };
-        (0..entries).for_each(|buffer| pool.add(buffer));
-        pool.publish();
-        Ok(pool)
-    }
-
-    fn buffer(&self, buffer: u16) -> *mut u8 {
-        assert!(buffer < self.entries);
-        let offset = self.offset + usize::from(buffer) * self.buffer_len as usize;
-        // SAFETY: inside the mapping, as `buffer` is below the number of entries.
-        unsafe { self.base.as_ptr().cast::<u8>().add(offset) }
-    }
-
-    fn add(&mut self, buffer: u16) {
-        let address = self.buffer(buffer) as u64;
-        let index = usize::from(self.tail & (self.entries - 1));
-        // SAFETY: the index is masked to the entries; the kernel reads an entry only after the
-        // tail has passed it. Zeroed memory is a valid entry. The first entry's `resv` is the tail
-        // itself, and no setter touches it.
-        let entry = unsafe { &mut *self.base.as_ptr().add(index) };
-        entry.set_addr(address);
-        entry.set_len(self.buffer_len);
-        entry.set_bid(buffer);
-        self.tail = self.tail.wrapping_add(1);
-        self.free += 1;
-    }
-
-    fn publish(&self) {
-        // SAFETY: the base is the ring's first entry; the tail is an aligned u16 that the kernel
-        // only reads, so it may be seen as an atomic.
-        let tail = unsafe { &*BufRingEntry::tail(self.base.as_ptr()).cast::<AtomicU16>() };
-        tail.store(self.tail, Ordering::Release);
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and the kernel's ring is gone (`Kernel`'s field order). A
-        // failure would leak it, no more.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.mapped) };
-    }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Measurement {
     pub(crate) rate: Option<f64>,
     /// 50th, 99th and 99.9th percentile, µs.
     pub(crate) latency: Option<[f64; 3]>,
-    /// Completions reaped and requests served for each `io_uring_enter`.
+    /// Completions reaped for each `io_uring_enter`, over the relay's whole life.
     pub(crate) completions_per_turn: Option<f64>,
     /// Divided by the requests or bodies.
     pub(crate) probed: Option<Probed>,
@@ -125,9 +125,8 @@ impl Setting {
         let mut probing = None;
         let (load, before, after) = load::run(relay.address, &workload, self.duration, || {
             // A probe slows the relay down, but what it counts stays the same.
-            match (self.probe, &probing) {
-                (Some(probe), None) => probing = Some(probe.attach(pid)?),
-                _ => {}
+            if let (Some(probe), None) = (self.probe, &probing) {
+                probing = Some(probe.attach(pid)?);
             }
             CpuTime::of(pid)
         })?;
@@ -147,7 +146,7 @@ impl Setting {
             cost,
             user_share: Some((user / cpu).min(1.0)),
             rate: Some(done / seconds),
-            latency: Some([0.5, 0.99, 0.999].map(percentile)),
+            latency: (load.requests > 0).then(|| [0.5, 0.99, 0.999].map(percentile)),
             completions_per_turn: work.map(|work| work.completions as f64 / work.turns as f64),
             probed: probed.map(|probed| probed.divided_by(done)),
         })
