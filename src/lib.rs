@@ -10,12 +10,15 @@ mod error;
 mod listener;
 pub mod net;
 pub mod original_dst;
+mod proxy;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod ring;
 pub mod runtime;
 mod service;
 pub mod shard;
+#[cfg(feature = "signal")]
+pub mod signal;
 pub mod telemetry;
 mod upstream;
 
@@ -23,6 +26,7 @@ pub use self::{
     connection::Connection,
     error::{Error, Result},
     listener::{Listener, Pattern, PatternError},
+    proxy::{AcceptorPlacement, BoundListener, Builder, Drain, Drained, Limits, Pin, Proxy},
     relay::Relay,
     service::{Service, ServiceFactory},
 };

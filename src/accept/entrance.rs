@@ -95,11 +95,6 @@ impl<P: Place> Entrances<P> {
         self.place.flush();
         door.entrance.cells.accepting.set(0);
     }
-
-    /// The listeners that are accepted for.
-    pub(crate) fn listeners(&self) -> Vec<ListenerId> {
-        self.open.borrow().keys().copied().collect()
-    }
 }
 
 impl Door {

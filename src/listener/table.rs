@@ -32,6 +32,7 @@ pub(crate) struct Table {
 }
 
 /// An accepting listener.
+#[derive(Clone)]
 pub(crate) struct ListenerEntry {
     pub(crate) name: Arc<str>,
     pub(crate) bind: String,

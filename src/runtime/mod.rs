@@ -23,9 +23,9 @@ pub(crate) mod timer;
 mod wake;
 
 pub(crate) use self::executor::{Executor, Turns};
+pub(crate) use self::sleep::sleep_until;
 pub use self::{
     executor::block_on,
     sleep::{Elapsed, Sleep, sleep, timeout, yield_now},
     task::{JoinHandle, TaskEnded, spawn},
 };
-pub(crate) use self::{remote::Remote, sleep::sleep_until};

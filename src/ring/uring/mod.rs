@@ -355,6 +355,10 @@ impl Drop for RingDriver {
             let _ = self.hand_over_backlog();
             let _ = self.enter(0, None);
         }
+        // A registered ring holds a reference to itself until its thread ends.
+        if self.enter_flags & sys::ENTER_REGISTERED_RING != 0 {
+            unregister_ring(self.ring.as_raw_fd(), self.enter_fd);
+        }
     }
 }
 
@@ -378,6 +382,15 @@ fn register_ring(ring: BorrowedFd<'_>) -> io::Result<RawFd> {
         )
     };
     if registered == 1 { Ok(update.offset as RawFd) } else { Err(io::Error::last_os_error()) }
+}
+
+fn unregister_ring(ring: RawFd, index: RawFd) {
+    const UNREGISTER_RING_FDS: libc::c_uint = 21;
+    let mut update = sys::ResourceUpdate { offset: index as u32, reserved: 0, data: 0 };
+    // SAFETY: the kernel reads one update at the address during the call.
+    let _ = unsafe {
+        libc::syscall(libc::SYS_io_uring_register, ring, UNREGISTER_RING_FDS, &raw mut update, 1)
+    };
 }
 
 /// The bytes of an entry, for the fields that the `io-uring` crate does not name.

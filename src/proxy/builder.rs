@@ -1,0 +1,427 @@
+//! What a proxy is to be.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{Arc, mpsc},
+};
+
+use arc_swap::ArcSwap;
+
+use super::{
+    handle::Proxy,
+    running::{Running, Settings},
+    sockets::{Sockets, own_addresses},
+};
+use crate::{
+    accept::{self, Acceptor, AcceptorTurns, Balance, Balancer},
+    admin,
+    error::Error,
+    listener::Listener,
+    ring::{Capabilities, Restrictions},
+    runtime::spawn,
+    shard::{
+        self, Loads, Mailbox, Shared,
+        thread::{Buffers, RingSettings, ShardThread},
+    },
+    sys::{
+        cpu_quota,
+        cpus::{self, parse_cpu_list},
+        placement::{self, Placement, ShardCount},
+    },
+    telemetry::Registry,
+};
+
+/// When a shard's thread is pinned to a CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pin {
+    /// One to one when the shards cover the whole affinity mask or the CPUs were listed; otherwise
+    /// every shard keeps the mask, so that two proxies of a node do not meet on the same first CPUs.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Where acceptors run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AcceptorPlacement {
+    /// Wherever it measured better; at present a thread of its own.
+    #[default]
+    Auto,
+    /// On a thread of its own.
+    OwnThread,
+    /// As a task of a shard.
+    OnShard,
+}
+
+/// Caps on open downstream connections. One above a cap is closed at once and counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// In all; 0 is no limit.
+    pub connections: u64,
+    /// On each shard; 0 is no limit.
+    pub connections_per_shard: u32,
+}
+
+impl Limits {
+    /// A cap in all, and one on each shard; 0 is no limit.
+    pub fn new(connections: u64, connections_per_shard: u32) -> Limits {
+        Limits { connections, connections_per_shard }
+    }
+}
+
+type Handler = Box<dyn Fn(&admin::Request) -> admin::Response + Send + Sync>;
+
+/// What the admin server answers beyond the library's own routes.
+pub(super) enum Route {
+    Get(String, Handler),
+    Post(String, Handler),
+}
+
+/// Describes a proxy, to be started. Everything has a default but the listeners.
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    shards: usize,
+    cpus: Option<String>,
+    pin: Pin,
+    acceptors: usize,
+    acceptor_placement: AcceptorPlacement,
+    balance: Balance,
+    limits: Limits,
+    listeners: Vec<Listener>,
+    admin: Vec<String>,
+    telemetry: Vec<String>,
+    routes: Vec<Route>,
+    mask: Capabilities,
+    restrictions: Restrictions,
+    buffers: Buffers,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            shards: 0,
+            cpus: None,
+            pin: Pin::Auto,
+            acceptors: 1,
+            acceptor_placement: AcceptorPlacement::Auto,
+            balance: Balance::default(),
+            limits: Limits::default(),
+            listeners: Vec::new(),
+            admin: Vec::new(),
+            telemetry: Vec::new(),
+            routes: Vec::new(),
+            mask: Capabilities::ALL,
+            restrictions: Restrictions::default(),
+            buffers: Buffers::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// How many shards; 0, the default, is one a usable CPU (the affinity mask, cut by the cgroup's
+    /// CPU quota). Each costs a thread, about 100 KiB of locked memory, and up to 12 MiB of receive
+    /// buffers, of which only what was used is resident.
+    pub fn shards(mut self, shards: usize) -> Builder {
+        self.shards = shards;
+        self
+    }
+
+    /// Exactly these CPUs, one shard each: `"0-3,8"`. Instead of [`shards`](Self::shards).
+    pub fn cpus(mut self, cpus: impl Into<String>) -> Builder {
+        self.cpus = Some(cpus.into());
+        self
+    }
+
+    /// When shards are pinned. Default: [`Pin::Auto`].
+    pub fn pin(mut self, pin: Pin) -> Builder {
+        self.pin = pin;
+        self
+    }
+
+    /// How many acceptors. Default: 1, which carries some 80,000 new connections a second. More
+    /// listen on sockets of their own (SO_REUSEPORT), over the same loads.
+    pub fn acceptors(mut self, acceptors: usize) -> Builder {
+        self.acceptors = acceptors.max(1);
+        self
+    }
+
+    /// Where acceptors run. Default: [`AcceptorPlacement::Auto`].
+    pub fn acceptor_placement(mut self, placement: AcceptorPlacement) -> Builder {
+        self.acceptor_placement = placement;
+        self
+    }
+
+    /// Who gets a connection. Default: [`Balance::LeastConnections`].
+    pub fn balance(mut self, balance: Balance) -> Builder {
+        self.balance = balance;
+        self
+    }
+
+    /// Caps on connections. Default: none.
+    pub fn limits(mut self, limits: Limits) -> Builder {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds a listener.
+    pub fn listener(mut self, listener: Listener) -> Builder {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// Serves the admin routes on this address: `/ready`, `/metrics`, `/stats/prometheus`,
+    /// `/listeners`, `/shards`, and what [`get`](Self::get) and [`post`](Self::post) add. It belongs
+    /// on loopback. Default: off.
+    pub fn admin(mut self, address: impl Into<String>) -> Builder {
+        self.admin.push(address.into());
+        self
+    }
+
+    /// Serves the read-only routes on this address, for those who cannot reach loopback: `/ready`,
+    /// `/metrics`, `/stats/prometheus`. Default: off.
+    pub fn telemetry(mut self, address: impl Into<String>) -> Builder {
+        self.telemetry.push(address.into());
+        self
+    }
+
+    /// Adds a GET route to the admin server.
+    pub fn get(
+        mut self,
+        path: impl Into<String>,
+        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
+    ) -> Builder {
+        self.routes.push(Route::Get(path.into(), Box::new(handler)));
+        self
+    }
+
+    /// Adds a POST route to the admin server. A handler must not drop the proxy, whose admin server
+    /// would wait for it.
+    pub fn post(
+        mut self,
+        path: impl Into<String>,
+        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
+    ) -> Builder {
+        self.routes.push(Route::Post(path.into(), Box::new(handler)));
+        self
+    }
+
+    /// Uses no more of io_uring than this, as on an older kernel. Default: everything there is.
+    pub fn capabilities(mut self, mask: Capabilities) -> Builder {
+        self.mask = mask;
+        self
+    }
+
+    /// What the rings may be asked to do. Default: what this crate uses.
+    pub fn restrictions(mut self, restrictions: Restrictions) -> Builder {
+        self.restrictions = restrictions;
+        self
+    }
+
+    /// Small receive buffers of each shard: how many, at most 32,768, and of how many bytes.
+    /// Default: 1,024 of 4 KiB. They bound what all connections of a shard can have received and not
+    /// yet forwarded without a copy.
+    pub fn buffers(mut self, buffers: u16, size: u32) -> Builder {
+        (self.buffers.small, self.buffers.small_size) = (buffers.clamp(1, 1 << 15), size.max(64));
+        self
+    }
+
+    /// Starts the proxy. It serves when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When io_uring is refused, an address cannot be listened on, or the description contradicts
+    /// itself. Nothing is left running then.
+    pub fn start(self) -> Result<Proxy, Error> {
+        let admin = addresses("admin", &self.admin)?;
+        let telemetry = addresses("telemetry", &self.telemetry)?;
+        let capabilities = Capabilities::probe()?.masked(self.mask);
+        let placements = self.placements()?;
+        let shard_count = placements.len();
+        let settings = Settings {
+            per_listener: match self.balance {
+                Balance::Kernel => shard_count,
+                _ => self.acceptors,
+            },
+            kernel: matches!(self.balance, Balance::Kernel),
+        };
+        let registry = Arc::new(Registry::new(shard_count));
+        let (sockets, opened) = Sockets::open(self.listeners, &settings, &registry)?;
+        let shared = Arc::new(Shared {
+            table: ArcSwap::from_pointee(sockets.table(own_addresses()?)),
+            loads: Loads::new(shard_count),
+            registry,
+            starved_acceptors: Default::default(),
+        });
+        let shards: Arc<[Arc<shard::Remote>]> =
+            (0..shard_count).map(|index| Arc::new(shard::Remote::new(index))).collect();
+        let acceptor_count = if settings.kernel { 0 } else { self.acceptors };
+        let acceptors: Vec<_> =
+            (0..acceptor_count).map(|_| Arc::new(Mailbox::new(usize::MAX))).collect();
+        let cpus = placements.iter().map(|placement| match placement {
+            Placement::Pinned(cpu) => Some(*cpu),
+            _ => None,
+        });
+        let running = Arc::new(Running::new(
+            Arc::clone(&shared),
+            Arc::clone(&shards),
+            acceptors,
+            cpus.collect(),
+            settings,
+            sockets,
+        ));
+        // From here on, dropping the proxy stops what was started.
+        let mut proxy = Proxy::new(Arc::clone(&running));
+        let ring =
+            RingSettings { capabilities, restrictions: self.restrictions, buffers: self.buffers };
+        let (started, starts) = mpsc::channel();
+        for (placement, remote) in placements.into_iter().zip(shards.iter()) {
+            let thread = ShardThread {
+                remote: Arc::clone(remote),
+                all: Arc::clone(&shards),
+                shared: Arc::clone(&shared),
+                placement,
+                ring: ring.clone(),
+                max_connections: self.limits.connections,
+                connections_per_shard: self.limits.connections_per_shard,
+            };
+            proxy.add_thread(thread.start(started.clone())?);
+        }
+        drop(started);
+        for _ in 0..shard_count {
+            starts.recv().map_err(|_| died_starting())??;
+        }
+        for index in 0..acceptor_count {
+            let start = StartAcceptor {
+                index,
+                running: Arc::clone(&running),
+                balance: self.balance.clone(),
+                limits: self.limits,
+            };
+            match self.acceptor_placement {
+                AcceptorPlacement::OnShard => start.on_shard(&shards[index % shard_count]),
+                AcceptorPlacement::Auto | AcceptorPlacement::OwnThread => {
+                    proxy.add_thread(start.on_thread(ring.clone())?);
+                }
+            }
+        }
+        running.add_sources();
+        running.open(opened);
+        proxy.serve_admin(&admin, &telemetry, self.routes)?;
+        Ok(proxy)
+    }
+
+    fn placements(&self) -> Result<Vec<Placement>, Error> {
+        let count = match (&self.cpus, NonZeroUsize::new(self.shards)) {
+            (Some(_), Some(_)) => {
+                return Err(Error::Invalid("set either `shards` or `cpus`, not both".to_owned()));
+            }
+            (Some(list), None) => {
+                ShardCount::On(parse_cpu_list(list).map_err(|error| Error::address(&error))?)
+            }
+            (None, Some(shards)) => ShardCount::Exactly(shards),
+            (None, None) => ShardCount::Auto,
+        };
+        let mask = cpus::affinity().map_err(Error::system("reading the CPU affinity mask"))?;
+        let pin = match self.pin {
+            Pin::Auto => placement::Pin::Auto,
+            Pin::Always => placement::Pin::Always,
+            Pin::Never => placement::Pin::Never,
+        };
+        let layout = placement::layout(&mask, cpu_quota::current(), &count, pin)?;
+        if layout.is_oversubscribed() {
+            tracing::warn!(
+                shards = layout.shards.len(),
+                cpus = layout.usable,
+                "there are more shards than CPUs to run them"
+            );
+        }
+        Ok(layout.shards)
+    }
+}
+
+fn died_starting() -> Error {
+    Error::Invalid("a shard's thread ended while it started".to_owned())
+}
+
+fn addresses(what: &str, texts: &[String]) -> Result<Vec<SocketAddr>, Error> {
+    let parse = |text: &String| {
+        let wrong = |_| Error::Invalid(format!("the {what} address {text:?} is no ip:port"));
+        text.parse().map_err(wrong)
+    };
+    texts.iter().map(parse).collect()
+}
+
+struct StartAcceptor {
+    index: usize,
+    running: Arc<Running>,
+    balance: Balance,
+    limits: Limits,
+}
+
+impl StartAcceptor {
+    fn make(&self) -> Option<(Acceptor, Arc<Mailbox<accept::Command>>)> {
+        let policy = self.balance.policy()?;
+        let mut balancer = Balancer::new(self.running.shared.loads.clone(), policy);
+        balancer.cap_connections_per_shard(self.limits.connections_per_shard);
+        let acceptor = Acceptor::new(
+            self.index,
+            Arc::clone(&self.running.shards),
+            balancer,
+            self.limits.connections,
+            Arc::clone(&self.running.shared),
+        );
+        Some((acceptor, Arc::clone(&self.running.acceptors[self.index])))
+    }
+
+    fn on_shard(self, shard: &shard::Remote) {
+        let start = move || {
+            if let Some((acceptor, commands)) = self.make() {
+                spawn(acceptor.run(commands)).detach();
+            }
+        };
+        let _ = shard.control.send(shard::Command::Run(Box::new(start)));
+    }
+
+    fn on_thread(self, ring: RingSettings) -> Result<std::thread::JoinHandle<()>, Error> {
+        let (started, starts) = mpsc::channel();
+        let name = format!("evenkeel-acc-{}", self.index);
+        let run = move || {
+            let executor = match ring.executor(false) {
+                Ok(executor) => executor,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let _ = started.send(Ok(()));
+            let cells = self.running.shared.registry.acceptor(self.index);
+            executor.observe_turns(Box::new(AcceptorTurns(cells)));
+            if let Some((acceptor, commands)) = self.make() {
+                // The thread holds nothing that keeps the proxy alive.
+                drop(self);
+                if let Err(error) = executor.run(acceptor.run(commands)) {
+                    tracing::error!("an acceptor died: {error}");
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(Error::system("starting an acceptor's thread"))?;
+        starts.recv().map_err(|_| died_starting())??;
+        Ok(thread)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("shards", &self.shards)
+            .field("balance", &self.balance)
+            .field("listeners", &self.listeners.len())
+            .finish_non_exhaustive()
+    }
+}

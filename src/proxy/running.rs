@@ -1,0 +1,242 @@
+//! What of a running proxy several threads look at: its handle, and the admin server's.
+
+use std::{
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::sockets::{Bound, Change, Opened, Sockets, own_addresses};
+use crate::{
+    accept,
+    error::Error,
+    listener::{Listener, table::ListenerId},
+    shard::{self, Mailbox, Shared},
+    sync::lock,
+    sys::closing::{HANDSHAKE_GRACE, accept_queue, stop_new_handshakes},
+    telemetry::{ReloadResult, Sink, catalog},
+};
+
+/// How long a shard or acceptor may take to answer before it counts as stuck.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// What of the description concerns listeners that come later.
+pub(super) struct Settings {
+    /// Sockets of a listener: one for each thread that accepts.
+    pub(super) per_listener: usize,
+    /// The shards accept, and the kernel chooses among them.
+    pub(super) kernel: bool,
+}
+
+pub(super) struct Running {
+    pub(super) shared: Arc<Shared>,
+    pub(super) shards: Arc<[Arc<shard::Remote>]>,
+    pub(super) acceptors: Vec<Arc<Mailbox<accept::Command>>>,
+    pub(super) cpus: Vec<Option<usize>>,
+    settings: Settings,
+    pub(super) sockets: Mutex<Sockets>,
+    pub(super) draining: AtomicBool,
+}
+
+impl Running {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        shards: Arc<[Arc<shard::Remote>]>,
+        acceptors: Vec<Arc<Mailbox<accept::Command>>>,
+        cpus: Vec<Option<usize>>,
+        settings: Settings,
+        sockets: Sockets,
+    ) -> Running {
+        Running {
+            shared,
+            shards,
+            acceptors,
+            cpus,
+            settings,
+            sockets: Mutex::new(sockets),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether every shard and acceptor is there and turns.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        if self.draining.load(Relaxed) {
+            return Err("draining".to_owned());
+        }
+        for shard in self.shards.iter() {
+            let load = self.shared.loads.read(shard.index);
+            if !load.is_some_and(|load| load.available) {
+                return Err(format!("shard {} has died", shard.index));
+            }
+        }
+        self.all_answer()
+    }
+
+    fn all_answer(&self) -> Result<(), String> {
+        let (from_shards, shards) = mpsc::channel();
+        let (from_acceptors, acceptors) = mpsc::channel();
+        for shard in self.shards.iter() {
+            let _ = shard.control.send(shard::Command::Answer(from_shards.clone()));
+        }
+        for acceptor in &self.acceptors {
+            let _ = acceptor.send(accept::Command::Answer(from_acceptors.clone()));
+        }
+        drop((from_shards, from_acceptors));
+        let deadline = Instant::now() + ANSWER;
+        missing(&shards, self.shards.len(), deadline)
+            .map_or(Ok(()), |shard| Err(format!("shard {shard} does not answer")))?;
+        missing(&acceptors, self.acceptors.len(), deadline)
+            .map_or(Ok(()), |acceptor| Err(format!("acceptor {acceptor} does not answer")))
+    }
+
+    /// Tells the threads that accept to begin.
+    pub(super) fn open(&self, opened: Opened) {
+        for (thread, entrance) in opened {
+            if self.settings.kernel {
+                let _ = self.shards[thread].control.send(shard::Command::Accept(entrance));
+            } else {
+                let _ = self.acceptors[thread].send(accept::Command::Accept(entrance));
+            }
+        }
+    }
+
+    /// Makes these the listeners.
+    pub(super) fn reload(&self, listeners: Vec<Listener>) -> Result<(), Error> {
+        let result = self.try_reload(listeners);
+        let outcome = match result {
+            Ok(()) => ReloadResult::Accepted,
+            Err(_) => ReloadResult::Refused,
+        };
+        self.shared.registry.proxy().reloaded(outcome);
+        result
+    }
+
+    fn try_reload(&self, listeners: Vec<Listener>) -> Result<(), Error> {
+        if self.draining.load(Relaxed) {
+            return Err(Error::Invalid("the proxy is draining".to_owned()));
+        }
+        let mut sockets = lock(&self.sockets);
+        let own = own_addresses()?;
+        let change = sockets.change(listeners, &self.settings, &self.shared.registry)?;
+        let mut table = sockets.table(own);
+        let Change { opened, closed, removed } = change;
+        // Connections of removed listeners are still on their way: what serves them stays until the
+        // reload after this one.
+        let before = self.shared.table.load_full();
+        for bound in &removed {
+            if let Some(entry) = before.listeners.get(&bound.id) {
+                table.listeners.insert(bound.id, entry.clone());
+            }
+        }
+        self.shared.table.store(Arc::new(table));
+        stop_handshakes(&removed);
+        self.stop_accepting(&closed);
+        self.open(opened);
+        Ok(())
+    }
+
+    /// Stops accepting for all listeners, without resetting a connection that the kernel has queued
+    /// or is just completing, and closes their sockets.
+    pub(super) fn close_listeners(&self) {
+        let listeners = std::mem::take(&mut lock(&self.sockets).listeners);
+        stop_handshakes(&listeners);
+        let ids: Vec<ListenerId> = listeners.iter().map(|bound| bound.id).collect();
+        self.stop_accepting(&ids);
+        drop(listeners);
+    }
+
+    /// Waits until no thread accepts for these any more and what was queued is handed over.
+    fn stop_accepting(&self, listeners: &[ListenerId]) {
+        let (done, all_done) = mpsc::channel();
+        for &listener in listeners {
+            if self.settings.kernel {
+                for shard in self.shards.iter() {
+                    let command = shard::Command::StopAccepting(listener, done.clone());
+                    let _ = shard.control.send(command);
+                }
+            }
+            for acceptor in &self.acceptors {
+                let _ = acceptor.send(accept::Command::StopAccepting(listener, done.clone()));
+            }
+        }
+        drop(done);
+        let deadline = Instant::now() + ANSWER;
+        // Ends when the last sender is gone: each command was carried out, or dropped with its
+        // thread.
+        while all_done.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+    }
+
+    /// Ends all threads, cutting what is still open.
+    pub(super) fn stop(&self) {
+        for acceptor in &self.acceptors {
+            let _ = acceptor.send(accept::Command::Stop);
+        }
+        for shard in self.shards.iter() {
+            let _ = shard.control.send(shard::Command::Stop);
+        }
+    }
+
+    /// Tells the metrics what lives outside their cells.
+    pub(super) fn add_sources(self: &Arc<Running>) {
+        let running = Arc::downgrade(self);
+        self.shared.registry.add_source(move |sink: &mut dyn Sink| {
+            if let Some(running) = Weak::upgrade(&running) {
+                running.collect(sink);
+            }
+        });
+        self.shared.registry.add_source(crate::telemetry::Process::new());
+    }
+
+    fn collect(&self, sink: &mut dyn Sink) {
+        let mut loads = Vec::new();
+        self.shared.loads.snapshot(&mut loads);
+        for load in loads {
+            let shard = load.shard.to_string();
+            let labels = [("shard", shard.as_str())];
+            let connections = f64::from(load.connections);
+            sink.gauge(&catalog::SHARD_CONNECTIONS_ACTIVE, &labels, connections);
+            let busy = f64::from(load.busy_permille) / 1000.0;
+            sink.gauge(&catalog::SHARD_BUSY_RATIO, &labels, busy);
+        }
+        for bound in &lock(&self.sockets).listeners {
+            let queued: u32 = bound
+                .sockets
+                .iter()
+                .filter_map(|socket| accept_queue(socket).ok())
+                .map(|queue| queue.length)
+                .sum();
+            let labels = [("listener", bound.name.as_str())];
+            sink.gauge(&catalog::ACCEPT_QUEUE_LENGTH, &labels, f64::from(queued));
+        }
+    }
+}
+
+/// Lets handshakes that have begun complete, and no others begin.
+fn stop_handshakes(listeners: &[Bound]) {
+    let mut stopped = false;
+    for socket in listeners.iter().flat_map(Bound::own_tcp_sockets) {
+        match stop_new_handshakes(socket) {
+            Ok(_) => stopped = true,
+            Err(error) => tracing::warn!("cannot stop new handshakes before closing: {error}"),
+        }
+    }
+    if stopped {
+        thread::sleep(HANDSHAKE_GRACE);
+    }
+}
+
+/// The first of `0..count` that does not answer by the deadline.
+fn missing(answers: &mpsc::Receiver<usize>, count: usize, deadline: Instant) -> Option<usize> {
+    let mut answered = vec![false; count];
+    while !answered.iter().all(|answered| *answered) {
+        match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(index) => answered[index] = true,
+            Err(_) => break,
+        }
+    }
+    answered.iter().position(|answered| !answered)
+}

@@ -1,0 +1,31 @@
+//! Waiting for the signals that end a process. Nothing here happens unless it is asked for.
+
+use std::io;
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+/// Takes over SIGTERM and SIGINT. From now on they end nothing by themselves.
+///
+/// # Errors
+///
+/// What `sigaction(2)` gives.
+pub fn terminate() -> io::Result<Termination> {
+    Ok(Termination { signals: Signals::new([SIGTERM, SIGINT])? })
+}
+
+/// Waits for SIGTERM or SIGINT.
+#[derive(Debug)]
+pub struct Termination {
+    signals: Signals,
+}
+
+impl Termination {
+    /// Blocks the calling thread until one of them comes, or returns at once if one has come since
+    /// [`terminate`] or the last call.
+    pub fn wait(&mut self) {
+        self.signals.forever().next();
+    }
+}

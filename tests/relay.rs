@@ -1,0 +1,199 @@
+//! The relay through a whole proxy, over real sockets.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use evenkeel::{Drain, Limits, Listener, Proxy, Relay, accept::Balance};
+
+/// Echoes what each connection sends until it ends.
+fn echo_origin() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            thread::spawn(move || {
+                let mut writer = stream.try_clone().unwrap();
+                let _ = std::io::copy(&mut stream, &mut writer);
+                let _ = writer.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    address
+}
+
+fn relay_to(origin: SocketAddr) -> Listener {
+    Listener::bind("127.0.0.1:0")
+        .unwrap()
+        .named("plain")
+        .serve(Relay::to([origin.to_string()]).cluster("origin"))
+}
+
+fn proxy(shards: usize, balance: Balance) -> (Proxy, SocketAddr) {
+    let builder = Proxy::builder().shards(shards).balance(balance);
+    let proxy = builder.listener(relay_to(echo_origin())).start().unwrap();
+    let address = proxy.local_addr("plain").unwrap();
+    (proxy, address)
+}
+
+fn exchange(stream: &mut TcpStream, message: &[u8]) {
+    stream.write_all(message).unwrap();
+    let mut answer = vec![0; message.len()];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, message);
+}
+
+fn loads(proxy: &Proxy) -> Vec<u32> {
+    proxy.shards().iter().map(|load| load.connections).collect()
+}
+
+/// Waits until a condition holds, for at most 5 s.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 5 s: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn connections_are_spread_evenly_and_counted_until_they_end() {
+    let (proxy, address) = proxy(8, Balance::LeastConnections);
+    let mut clients: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for client in &mut clients {
+        exchange(client, b"hello");
+    }
+    assert_eq!(loads(&proxy), [8; 8]);
+    proxy.ready().unwrap();
+    drop(clients);
+    eventually("all loads are zero", || loads(&proxy) == [0; 8]);
+}
+
+#[test]
+fn several_acceptors_keep_the_spread() {
+    let builder = Proxy::builder().shards(8).acceptors(3);
+    let proxy = builder.listener(relay_to(echo_origin())).start().unwrap();
+    let address = proxy.local_addr("plain").unwrap();
+    let mut clients: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for client in &mut clients {
+        exchange(client, b"hello");
+    }
+    let loads = loads(&proxy);
+    assert_eq!(loads.iter().sum::<u32>(), 100);
+    assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() <= 1, "{loads:?}");
+}
+
+#[test]
+fn the_kernel_can_choose_the_shard() {
+    let (proxy, address) = proxy(4, Balance::Kernel);
+    let mut clients: Vec<_> = (0..40).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for client in &mut clients {
+        exchange(client, b"hello");
+    }
+    assert_eq!(loads(&proxy).iter().sum::<u32>(), 40);
+    drop(clients);
+    eventually("all loads are zero", || loads(&proxy) == [0; 4]);
+}
+
+#[test]
+fn a_killed_shard_is_taken_out_and_the_others_serve() {
+    let (proxy, address) = proxy(3, Balance::LeastConnections);
+    let mut clients: Vec<_> = (0..9).map(|_| TcpStream::connect(address).unwrap()).collect();
+    clients.iter_mut().for_each(|client| exchange(client, b"before"));
+    proxy.kill_shard(1);
+    eventually("the proxy is not ready", || proxy.ready().is_err());
+    assert!(proxy.ready().unwrap_err().contains("shard 1"));
+    let mut more: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
+    more.iter_mut().for_each(|client| exchange(client, b"after"));
+    eventually("the dead shard carries nothing", || loads(&proxy)[1] == 0);
+    assert_eq!(loads(&proxy).iter().sum::<u32>(), 6 + 8);
+    assert_eq!(proxy.registry().proxy().shards_failed.value(), 1);
+}
+
+#[test]
+fn connections_above_the_limit_are_closed_at_once() {
+    let builder = Proxy::builder().shards(2).limits(Limits::new(4, 0));
+    let proxy = builder.listener(relay_to(echo_origin())).start().unwrap();
+    let address = proxy.local_addr("plain").unwrap();
+    let mut clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
+    clients.iter_mut().for_each(|client| exchange(client, b"in"));
+    let mut above = TcpStream::connect(address).unwrap();
+    assert!(matches!(above.read(&mut [0]), Ok(0) | Err(_)), "closed");
+    clients.pop();
+    eventually("one has left", || loads(&proxy).iter().sum::<u32>() == 3);
+    exchange(&mut TcpStream::connect(address).unwrap(), b"in again");
+}
+
+#[test]
+fn a_refusing_origin_resets_the_client() {
+    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = Proxy::builder().shards(1).listener(relay_to(refusing)).start().unwrap();
+    let mut client = TcpStream::connect(proxy.local_addr("plain").unwrap()).unwrap();
+    let error = client.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    eventually("the load is zero", || loads(&proxy) == [0]);
+}
+
+#[test]
+fn a_drain_lets_connections_finish_and_cuts_the_rest() {
+    let (proxy, address) = proxy(2, Balance::LeastConnections);
+    let mut finishing = TcpStream::connect(address).unwrap();
+    exchange(&mut finishing, b"hello");
+    let mut staying = TcpStream::connect(address).unwrap();
+    exchange(&mut staying, b"hello");
+    let draining = thread::spawn(move || proxy.drain(Drain::within(Duration::from_millis(500))));
+    thread::sleep(Duration::from_millis(150));
+    assert!(TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_err());
+    exchange(&mut finishing, b"still served");
+    drop(finishing);
+    let drained = draining.join().unwrap();
+    assert_eq!((drained.open, drained.cut), (2, 1));
+    assert!(matches!(staying.read(&mut [0]), Ok(0) | Err(_)), "cut");
+}
+
+#[test]
+fn a_reload_changes_the_origin_and_disturbs_nobody() {
+    let (proxy, address) = proxy(2, Balance::LeastConnections);
+    let mut old = TcpStream::connect(address).unwrap();
+    exchange(&mut old, b"old");
+    let greeter = TcpListener::bind("127.0.0.1:0").unwrap();
+    let greeter_address = greeter.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in greeter.incoming() {
+            let _ = stream.unwrap().write_all(b"welcome");
+        }
+    });
+    // Port 0 is the socket that is there already.
+    proxy.reload([relay_to(greeter_address)]).unwrap();
+    let mut greeting = String::new();
+    TcpStream::connect(address).unwrap().read_to_string(&mut greeting).unwrap();
+    assert_eq!(greeting, "welcome");
+    exchange(&mut old, b"old still");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = Listener::bind(&taken.local_addr().unwrap().to_string()).unwrap();
+    let error = proxy.reload([taken.serve(Relay::to(["127.0.0.1:1"]))]).unwrap_err();
+    assert!(error.to_string().contains("another socket listens there"), "{error}");
+    let mut greeting = String::new();
+    TcpStream::connect(address).unwrap().read_to_string(&mut greeting).unwrap();
+    assert_eq!(greeting, "welcome", "a refused reload changes nothing");
+}
+
+#[test]
+fn a_thousand_connections_at_once_are_served() {
+    let (proxy, address) = proxy(4, Balance::LeastConnections);
+    let mut clients: Vec<_> = (0..1000).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+    }
+    for client in &mut clients {
+        client.read_exact(&mut [0]).unwrap();
+    }
+    assert_eq!(loads(&proxy), [250; 4]);
+    drop(clients);
+    eventually("all loads are zero", || loads(&proxy) == [0; 4]);
+}
