@@ -27,9 +27,15 @@ const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A downstream connection. It is used as the [`Stream`] that it holds.
 pub struct Connection {
+    /// Boxed, because futures hold what they are given once for each function that it passes
+    /// through.
+    inner: Box<Inner>,
+}
+
+struct Inner {
     stream: Balanced<Stream>,
     original_destination: Option<SocketAddr>,
-    proxied: Option<(SocketAddr, SocketAddr)>,
+    proxied: Option<Box<(SocketAddr, SocketAddr)>>,
     expects_proxy_header: bool,
     close_reason: Option<CloseReason>,
     rejected: bool,
@@ -49,7 +55,7 @@ impl Connection {
     ) -> Connection {
         route.cells.connections.increment();
         route.cells.active.add(1);
-        Connection {
+        let inner = Inner {
             stream,
             original_destination,
             proxied: None,
@@ -59,13 +65,14 @@ impl Connection {
             shard,
             route,
             _limit: limit,
-        }
+        };
+        Connection { inner: Box::new(inner) }
     }
 
     /// Where the client was connecting to before the connection was redirected here; `None` where
     /// it was not, or the listener does not ask.
     pub fn original_destination(&self) -> Option<SocketAddr> {
-        self.original_destination
+        self.inner.original_destination
     }
 
     /// The client's address: from the PROXY header if there was one, else the socket's peer.
@@ -74,9 +81,9 @@ impl Connection {
     ///
     /// What `getpeername(2)` gives.
     pub fn client_address(&self) -> io::Result<Option<SocketAddr>> {
-        match self.proxied {
-            Some((client, _)) => Ok(Some(client)),
-            None => self.stream.peer_address(),
+        match &self.inner.proxied {
+            Some(proxied) => Ok(Some(proxied.0)),
+            None => self.inner.stream.peer_address(),
         }
     }
 
@@ -87,26 +94,27 @@ impl Connection {
     ///
     /// What `getsockname(2)` gives.
     pub fn server_address(&self) -> io::Result<Option<SocketAddr>> {
-        match (self.proxied, self.original_destination) {
-            (Some((_, server)), _) | (None, Some(server)) => Ok(Some(server)),
-            (None, None) => self.stream.local_address(),
+        match (&self.inner.proxied, self.inner.original_destination) {
+            (Some(proxied), _) => Ok(Some(proxied.1)),
+            (None, Some(server)) => Ok(Some(server)),
+            (None, None) => self.inner.stream.local_address(),
         }
     }
 
     /// The name of the listener that matched.
     pub fn listener(&self) -> &str {
-        &self.route.name
+        &self.inner.route.name
     }
 
     /// The shard that carries the connection.
     pub fn shard(&self) -> &Shard {
-        &self.shard
+        &self.inner.shard
     }
 
     /// Says why the connection ends, for the metrics. Without it, a connection that is dropped was
     /// done, or was cut by a drain.
     pub fn set_close_reason(&mut self, reason: CloseReason) {
-        self.close_reason = Some(reason);
+        self.inner.close_reason = Some(reason);
     }
 
     /// Closes the connection, which was not served. It counts as rejected.
@@ -116,29 +124,29 @@ impl Connection {
 
     /// Says that the connection, which is about to be dropped, was not served.
     pub(crate) fn mark_rejected(&mut self, reason: RejectReason) {
-        self.route.cells.rejected.increment(reason);
-        self.rejected = true;
+        self.inner.route.cells.rejected.increment(reason);
+        self.inner.rejected = true;
     }
 
     /// The counts of its listener on this shard.
     pub(crate) fn counts(&self) -> Arc<ListenerCells> {
-        Arc::clone(&self.route.cells)
+        Arc::clone(&self.inner.route.cells)
     }
 
     pub(crate) fn expects_proxy_header(&self) -> bool {
-        self.expects_proxy_header
+        self.inner.expects_proxy_header
     }
 
     /// Reads the PROXY header that the listener requires. What came behind it is received next.
     pub(crate) async fn read_proxy_header(&mut self) -> Result<(), ()> {
         match timeout(PROXY_HEADER_TIMEOUT, self.receive_proxy_header()).await {
             Ok(Some(header)) => {
-                self.proxied = header.addresses();
+                self.inner.proxied = header.addresses().map(Box::new);
                 Ok(())
             }
             Ok(None) | Err(_) => {
                 self.set_close_reason(CloseReason::Protocol);
-                self.stream.reset_on_drop();
+                self.inner.stream.reset_on_drop();
                 Err(())
             }
         }
@@ -147,20 +155,20 @@ impl Connection {
     async fn receive_proxy_header(&mut self) -> Option<Header> {
         let mut head = Vec::new();
         loop {
-            let mut chunk = self.stream.receive().await.ok()??;
+            let mut chunk = self.inner.stream.receive().await.ok()??;
             let before = head.len();
             head.extend_from_slice(&chunk);
             match proxy_protocol::parse(&head) {
                 Ok(Parsed::Incomplete) => {}
                 Ok(Parsed::Done { header, consumed }) => {
                     chunk.advance(consumed - before);
-                    self.stream.unreceive(chunk);
+                    self.inner.stream.unreceive(chunk);
                     return Some(header);
                 }
                 Err(error) => {
-                    self.shard.log_peer(|suppressed| {
+                    self.inner.shard.log_peer(|suppressed| {
                         tracing::warn!(
-                            listener = %self.route.name,
+                            listener = %self.inner.route.name,
                             suppressed,
                             "closed a connection without a valid PROXY header: {error}"
                         );
@@ -172,7 +180,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for Inner {
     fn drop(&mut self) {
         self.route.cells.active.add(-1);
         if !self.rejected {
@@ -190,22 +198,22 @@ impl Deref for Connection {
     type Target = Stream;
 
     fn deref(&self) -> &Stream {
-        &self.stream
+        &self.inner.stream
     }
 }
 
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut Stream {
-        &mut self.stream
+        &mut self.inner.stream
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("listener", &self.route.name)
-            .field("original_destination", &self.original_destination)
-            .field("stream", &self.stream)
+            .field("listener", &self.inner.route.name)
+            .field("original_destination", &self.inner.original_destination)
+            .field("stream", &self.inner.stream)
             .finish_non_exhaustive()
     }
 }

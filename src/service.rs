@@ -92,8 +92,12 @@ pub(crate) trait AnyService {
 impl<S: Service> AnyService for S {
     fn start(self: Rc<Self>, mut connection: Connection) {
         spawn(async move {
-            if connection.expects_proxy_header() && connection.read_proxy_header().await.is_err() {
-                return;
+            if connection.expects_proxy_header() {
+                // Boxed: most connections have none, and none has it for long.
+                let header = Box::pin(connection.read_proxy_header());
+                if header.await.is_err() {
+                    return;
+                }
             }
             self.serve(connection).await;
         })

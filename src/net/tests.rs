@@ -54,7 +54,7 @@ fn a_relay_carries_bulk_and_ends() {
         block_on(async {
             let mut downstream = Stream::adopt(downstream);
             let mut upstream = Stream::adopt(upstream);
-            relay::pipe(&mut downstream, &mut upstream, Timeouts::default(), &()).await
+            relay::pipe(&mut downstream, &mut upstream, &Timeouts::default(), &()).await
         })
         .unwrap()
     });

@@ -15,7 +15,7 @@ use crate::{
     service::{Service, ServiceFactory},
     shard::Shard,
     sys::dial::Keepalive,
-    telemetry::{CloseReason, ClusterCells, RejectReason},
+    telemetry::{CloseReason, ClusterCells, ListenerCells, RejectReason},
     upstream::{ConnectError, ConnectOptions, Connected, Source, connect},
 };
 
@@ -182,9 +182,11 @@ pub struct RelayOnShard {
 
 impl Service for RelayOnShard {
     async fn serve(&self, mut connection: Connection) {
-        let Some(mut upstream) = self.connect(&mut connection).await else { return };
-        let meter = Counts { connection: &connection.counts(), cluster: &self.cells };
-        let ended = pipe(&mut connection, &mut upstream.stream, self.relay.timeouts, &meter).await;
+        // Boxed, so that an established connection does not keep the room that connecting needed.
+        let connecting = Box::pin(self.connect(&mut connection));
+        let Some(mut upstream) = connecting.await else { return };
+        let meter = Counts { connection: connection.counts(), cluster: Arc::clone(&self.cells) };
+        let ended = pipe(&mut connection, &mut upstream.stream, &self.relay.timeouts, &meter).await;
         connection.set_close_reason(match ended.why {
             Why::Done => CloseReason::Done,
             Why::DownstreamReset => CloseReason::DownstreamReset,
@@ -262,12 +264,12 @@ impl RelayOnShard {
 }
 
 /// Counts a relay's bytes under its listener and its cluster.
-struct Counts<'c> {
-    connection: &'c crate::telemetry::ListenerCells,
-    cluster: &'c ClusterCells,
+struct Counts {
+    connection: Arc<ListenerCells>,
+    cluster: Arc<ClusterCells>,
 }
 
-impl Meter for Counts<'_> {
+impl Meter for Counts {
     fn received(&self, bytes: usize) {
         self.connection.received_bytes.add(bytes as u64);
         self.cluster.sent_bytes.add(bytes as u64);

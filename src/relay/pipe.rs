@@ -8,7 +8,6 @@
 //! Flows in: two connected streams. Flows out: an [`Ended`]. It never looks at the bytes.
 
 use std::{
-    future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -17,7 +16,7 @@ use std::{
 use crate::{
     net::Stream,
     ring::{Nanoseconds, nanoseconds},
-    runtime::{Sleep, sleep_until, timeout},
+    runtime::{Sleep, sleep_until},
 };
 
 /// How a relay is to end by itself.
@@ -88,13 +87,13 @@ const LAST_BYTES: Duration = Duration::from_secs(1);
 ///
 /// Dropping the future loses no bytes: what was received and not forwarded is still there to be
 /// received.
-pub async fn pipe(
-    downstream: &mut Stream,
-    upstream: &mut Stream,
-    timeouts: Timeouts,
-    meter: &impl Meter,
-) -> Ended {
-    let mut relay = Relay {
+pub fn pipe<'a, M: Meter>(
+    downstream: &'a mut Stream,
+    upstream: &'a mut Stream,
+    timeouts: &'a Timeouts,
+    meter: &'a M,
+) -> impl Future<Output = Ended> + use<'a, M> {
+    Pipe {
         moved_at: downstream.now(),
         downstream,
         upstream,
@@ -102,36 +101,63 @@ pub async fn pipe(
         down: Direction::default(),
         timeouts,
         quiet: Quiet::default(),
-    };
-    let why = poll_fn(|cx| relay.poll(cx, meter)).await;
-    let Relay { downstream, upstream, up, down, .. } = relay;
-    let ended = Ended { why, received: up.bytes, sent: down.bytes };
-    match why {
-        Why::Done | Why::IdleTimeout | Why::HalfCloseTimeout => {}
-        Why::DownstreamReset => {
-            let _ = timeout(LAST_BYTES, upstream.flush()).await;
-            upstream.reset_on_drop();
-        }
-        Why::UpstreamReset => {
-            let _ = timeout(LAST_BYTES, downstream.flush()).await;
-            downstream.reset_on_drop();
-        }
+        reset: None,
+        meter,
     }
-    ended
 }
 
-struct Relay<'s> {
-    downstream: &'s mut Stream,
-    upstream: &'s mut Stream,
+/// The future of [`pipe`]; written out, since there may be one for each of very many idle
+/// connections.
+struct Pipe<'a, M> {
+    downstream: &'a mut Stream,
+    upstream: &'a mut Stream,
     up: Direction,
     down: Direction,
-    timeouts: Timeouts,
+    timeouts: &'a Timeouts,
     moved_at: Nanoseconds,
     quiet: Quiet,
+    /// One side has reset its connection; what came before that is on its way to the other.
+    reset: Option<Why>,
+    meter: &'a M,
 }
 
-impl Relay<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, meter: &impl Meter) -> Poll<Why> {
+impl<M: Meter> Future for Pipe<'_, M> {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let pipe = &mut *self;
+        if pipe.reset.is_none() {
+            match pipe.relay(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(why @ (Why::DownstreamReset | Why::UpstreamReset)) => {
+                    pipe.reset = Some(why);
+                    pipe.moved_at = pipe.downstream.now();
+                    pipe.quiet = Quiet::default();
+                }
+                Poll::Ready(why) => return Poll::Ready(pipe.ended(why)),
+            }
+        }
+        let why = pipe.reset.unwrap_or(Why::DownstreamReset);
+        let other = match why {
+            Why::DownstreamReset => &mut *pipe.upstream,
+            _ => &mut *pipe.downstream,
+        };
+        let flushed = other.poll_flush(cx).is_ready()
+            || pipe.quiet.poll(pipe.moved_at, Some(LAST_BYTES), cx).is_ready();
+        if !flushed {
+            return Poll::Pending;
+        }
+        other.reset_on_drop();
+        Poll::Ready(pipe.ended(why))
+    }
+}
+
+impl<M: Meter> Pipe<'_, M> {
+    fn ended(&self, why: Why) -> Ended {
+        Ended { why, received: self.up.bytes, sent: self.down.bytes }
+    }
+
+    fn relay(&mut self, cx: &mut Context<'_>) -> Poll<Why> {
         let before = (self.up.bytes, self.down.bytes);
         let up = self.up.poll(self.downstream, self.upstream, cx);
         let down = self.down.poll(self.upstream, self.downstream, cx);
@@ -140,10 +166,10 @@ impl Relay<'_> {
             self.moved_at = self.downstream.now();
         }
         if moved.0 > 0 {
-            meter.received(moved.0 as usize);
+            self.meter.received(moved.0 as usize);
         }
         if moved.1 > 0 {
-            meter.sent(moved.1 as usize);
+            self.meter.sent(moved.1 as usize);
         }
         match (up, down) {
             (Poll::Ready(Err(Broken::From)), _) | (_, Poll::Ready(Err(Broken::To))) => {

@@ -154,7 +154,7 @@ enum Storage {
         id: u16,
     },
     /// Copied out, because buffers were running short.
-    Heap(Rc<[u8]>),
+    Heap(Rc<Box<[u8]>>),
 }
 
 impl Chunk {
@@ -184,7 +184,7 @@ impl Chunk {
     /// The same bytes, copied to memory of their own, so that the buffer is free again.
     pub(crate) fn copied_out(self) -> Chunk {
         let end = self.len() as u32;
-        Chunk { storage: Storage::Heap(Rc::from(&*self)), start: 0, end }
+        Chunk { storage: Storage::Heap(Rc::new(Box::from(&*self))), start: 0, end }
     }
 
     /// Appends `other`'s bytes where this chunk's buffer has room behind its own, which needs the
@@ -215,7 +215,8 @@ impl Clone for Chunk {
                 let references = &pool.references[*id as usize];
                 let Some(more) = references.get().checked_add(1) else {
                     let end = self.len() as u32;
-                    return Chunk { storage: Storage::Heap(Rc::from(&**self)), start: 0, end };
+                    let copy = Rc::new(Box::from(&**self));
+                    return Chunk { storage: Storage::Heap(copy), start: 0, end };
                 };
                 references.set(more);
                 Storage::Pool { pool: Rc::clone(pool), id: *id }

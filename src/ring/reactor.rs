@@ -178,7 +178,7 @@ impl Reactor {
             Some(0) => Poll::Ready(Ok(())),
             Some(error) => Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
             None => {
-                register(&mut stream.connect_waker, cx);
+                register(&mut stream.control_waker, cx);
                 Poll::Pending
             }
         })
@@ -271,7 +271,7 @@ impl Reactor {
             register(&mut stream.receive.waker, cx);
             return Poll::Pending;
         }
-        register(&mut stream.poll_waker, cx);
+        register(&mut stream.control_waker, cx);
         if !polling {
             entry.started(Kind::Poll);
             let fd = entry.fd().expect("a stream has a descriptor");
@@ -492,12 +492,12 @@ impl Inner {
                 Kind::Connect => {
                     stream.connected = Some(completion.result);
                     stream.address = None;
-                    wakes.extend(stream.connect_waker.take());
+                    wakes.extend(stream.control_waker.take());
                 }
                 Kind::Poll => {
                     if !(0..).contains(&completion.result) || failed(completion.result) {
                         stream.broken = completion.result != -libc::ECANCELED;
-                        wakes.extend(stream.poll_waker.take());
+                        wakes.extend(stream.control_waker.take());
                     }
                 }
                 _ => debug_assert!(false, "no operation of a stream: {completion:?}"),

@@ -49,7 +49,8 @@ pub(crate) enum Then {
 #[derive(Debug)]
 pub(crate) struct ReceiveHalf {
     first: Option<Chunk>,
-    rest: VecDeque<Chunk>,
+    /// What waits behind the first; an idle stream has no queue.
+    rest: Option<Box<VecDeque<Chunk>>>,
     queued: u32,
     credit: u32,
     /// Which pool the driver takes buffers from, and which it will, with what credit.
@@ -67,7 +68,7 @@ impl ReceiveHalf {
     pub(crate) fn new(credit: u32, wait_first: bool) -> ReceiveHalf {
         ReceiveHalf {
             first: None,
-            rest: VecDeque::new(),
+            rest: None,
             queued: 0,
             credit,
             pool: 0,
@@ -90,9 +91,11 @@ impl ReceiveHalf {
     pub(crate) fn take(&mut self) -> Option<io::Result<Option<Chunk>>> {
         if let Some(chunk) = self.first.take() {
             self.queued -= chunk.len() as u32;
-            self.first = self.rest.pop_front();
-            if self.rest.is_empty() && self.rest.capacity() > JOIN_FROM {
-                self.rest = VecDeque::new();
+            if let Some(rest) = &mut self.rest {
+                self.first = rest.pop_front();
+                if rest.is_empty() {
+                    self.rest = None;
+                }
             }
             return Some(Ok(Some(chunk)));
         }
@@ -181,7 +184,7 @@ impl ReceiveHalf {
         }
         self.queued += chunk.len() as u32;
         if let Some(first) = self.first.replace(chunk) {
-            self.rest.push_front(first);
+            self.rest.get_or_insert_default().push_front(first);
         }
     }
 
@@ -190,20 +193,22 @@ impl ReceiveHalf {
             self.first = Some(chunk);
             return;
         }
-        if self.rest.len() + 1 < JOIN_FROM {
-            self.rest.push_back(chunk);
-            return;
-        }
-        let last = self.rest.back_mut().expect("JOIN_FROM is greater than 2");
-        if let Err(chunk) = last.append(chunk) {
-            self.rest.push_back(chunk);
-        }
+        let rest = self.rest.get_or_insert_default();
+        let joins = rest.len() + 1 >= JOIN_FROM;
+        let chunk = match rest.back_mut() {
+            Some(last) if joins => match last.append(chunk) {
+                Ok(()) => return,
+                Err(chunk) => chunk,
+            },
+            _ => chunk,
+        };
+        rest.push_back(chunk);
     }
 
     /// Gives back everything that waits here.
     pub(crate) fn clear(&mut self) {
         self.first = None;
-        self.rest = VecDeque::new();
+        self.rest = None;
         self.queued = 0;
         self.waker = None;
     }

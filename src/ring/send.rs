@@ -42,7 +42,8 @@ pub(crate) struct SendHalf {
     /// What the operation in flight sends, or what the next one sends first.
     current: Current,
     in_flight: bool,
-    waiting: VecDeque<Piece>,
+    /// What leaves after that; an idle stream has no queue.
+    waiting: Option<Box<VecDeque<Piece>>>,
     /// Bytes handed over and not yet sent.
     queued: usize,
     failed: Option<i32>,
@@ -57,7 +58,7 @@ impl SendHalf {
         SendHalf {
             current: Current::Nothing,
             in_flight: false,
-            waiting: VecDeque::new(),
+            waiting: None,
             queued: 0,
             failed: None,
             finish: false,
@@ -87,7 +88,7 @@ impl SendHalf {
         let piece = Piece { payload, sent: 0 };
         match self.current {
             Current::Nothing => self.current = Current::One(piece),
-            _ => self.waiting.push_back(piece),
+            _ => self.waiting.get_or_insert_default().push_back(piece),
         }
         Ok(())
     }
@@ -110,12 +111,13 @@ impl SendHalf {
         if self.in_flight {
             return None;
         }
-        let operation =
-            match (std::mem::replace(&mut self.current, Current::Nothing), &self.waiting) {
-                (Current::One(piece), waiting) if waiting.is_empty() => self.send_one(piece),
-                (Current::One(piece), _) => self.send_many(piece),
-                _ => return None,
-            };
+        let Current::One(piece) = std::mem::replace(&mut self.current, Current::Nothing) else {
+            return None;
+        };
+        let operation = match self.waiting.take() {
+            None => self.send_one(piece),
+            Some(waiting) => self.send_many(piece, waiting),
+        };
         self.in_flight = true;
         Some(operation)
     }
@@ -128,10 +130,12 @@ impl SendHalf {
         Operation::Send { pointer, length }
     }
 
-    fn send_many(&mut self, first: Piece) -> Operation {
-        let more = self.waiting.len().min(PIECES - 1);
-        let pieces: Vec<Piece> = std::iter::once(first).chain(self.waiting.drain(..more)).collect();
-        self.forget_empty_queue();
+    fn send_many(&mut self, first: Piece, mut waiting: Box<VecDeque<Piece>>) -> Operation {
+        let more = waiting.len().min(PIECES - 1);
+        let pieces: Vec<Piece> = std::iter::once(first).chain(waiting.drain(..more)).collect();
+        if !waiting.is_empty() {
+            self.waiting = Some(waiting);
+        }
         let mut vectors: Vec<libc::iovec> = pieces
             .iter()
             .map(|piece| libc::iovec {
@@ -156,7 +160,7 @@ impl SendHalf {
         let current = std::mem::replace(&mut self.current, Current::Nothing);
         let Ok(mut sent) = usize::try_from(result) else {
             self.failed = Some(-result);
-            self.waiting = VecDeque::new();
+            self.waiting = None;
             return;
         };
         self.queued -= sent;
@@ -175,23 +179,20 @@ impl SendHalf {
                 self.keep_unsent(vectored.pieces.into_iter().rev());
             }
         }
-        if let Some(piece) = self.waiting.pop_front() {
-            self.current = Current::One(piece);
-            self.forget_empty_queue();
+        if let Some(waiting) = &mut self.waiting {
+            if let Some(piece) = waiting.pop_front() {
+                self.current = Current::One(piece);
+            }
+            if waiting.is_empty() {
+                self.waiting = None;
+            }
         }
     }
 
     /// Puts back what a short send left over, the last piece first.
     fn keep_unsent(&mut self, pieces: impl Iterator<Item = Piece>) {
         for piece in pieces.filter(|piece| !piece.left().is_empty()) {
-            self.waiting.push_front(piece);
-        }
-    }
-
-    /// An idle connection holds no queue.
-    fn forget_empty_queue(&mut self) {
-        if self.waiting.is_empty() {
-            self.waiting = VecDeque::new();
+            self.waiting.get_or_insert_default().push_front(piece);
         }
     }
 
@@ -200,7 +201,7 @@ impl SendHalf {
         if !self.in_flight {
             self.current = Current::Nothing;
         }
-        self.waiting = VecDeque::new();
+        self.waiting = None;
         self.waker = None;
     }
 }

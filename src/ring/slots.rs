@@ -41,10 +41,10 @@ pub(crate) struct StreamSlot {
     /// The address of a connect in flight.
     pub(crate) address: Option<Box<socket2::SockAddr>>,
     pub(crate) connected: Option<i32>,
-    pub(crate) connect_waker: Option<Waker>,
     /// A poll saw an error.
     pub(crate) broken: bool,
-    pub(crate) poll_waker: Option<Waker>,
+    /// Who waits for the connect, or, later, for the poll.
+    pub(crate) control_waker: Option<Waker>,
 }
 
 impl StreamSlot {
@@ -54,9 +54,8 @@ impl StreamSlot {
             send: SendHalf::new(),
             address: None,
             connected: None,
-            connect_waker: None,
             broken: false,
-            poll_waker: None,
+            control_waker: None,
         }
     }
 }
@@ -188,8 +187,7 @@ impl Slots {
                 Slot::Stream(stream) => {
                     stream.receive.clear();
                     stream.send.abandon();
-                    stream.connect_waker = None;
-                    stream.poll_waker = None;
+                    stream.control_waker = None;
                 }
                 Slot::Listener(listener) => *listener = ListenerSlot::default(),
                 Slot::Custom(custom) => custom.waker = None,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_task::FallibleTask;
+use pin_project_lite::pin_project;
 
 use super::executor::Executor;
 
@@ -28,11 +29,8 @@ pub(super) fn spawn_on<T: 'static>(
     future: impl Future<Output = T> + 'static,
 ) -> JoinHandle<T> {
     let key = executor.tasks.borrow_mut().insert(Waker::noop().clone());
-    let listed = Listed { executor: Rc::clone(executor), key };
-    let future = async move {
-        let _listed = listed;
-        future.await
-    };
+    let place = Place { executor: Rc::clone(executor), key };
+    let future = Listed { future, _place: place };
     let remote = Arc::clone(executor.remote());
     let (runnable, task) =
         async_task::spawn_local(future, move |runnable| remote.schedule(runnable));
@@ -41,13 +39,30 @@ pub(super) fn spawn_on<T: 'static>(
     JoinHandle { task: task.fallible() }
 }
 
-/// A task's place in the list of its executor.
-struct Listed {
+pin_project! {
+    /// A task's future, with its place in the list of its executor. An `async` block around it would
+    /// hold the future twice: where it was captured, and where it is awaited.
+    struct Listed<F> {
+        #[pin]
+        future: F,
+        _place: Place,
+    }
+}
+
+impl<F: Future> Future for Listed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}
+
+struct Place {
     executor: Rc<Executor>,
     key: usize,
 }
 
-impl Drop for Listed {
+impl Drop for Place {
     fn drop(&mut self) {
         let waker = RefCell::borrow_mut(&self.executor.tasks).try_remove(self.key);
         drop(waker);
