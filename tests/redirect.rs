@@ -1,0 +1,7 @@
+//! Whole proxies behind rules that redirect for real: what arrives where it was going, and what is refused.
+
+#[path = "redirect/carried.rs"]
+mod carried;
+mod netns;
+#[path = "redirect/stage.rs"]
+mod stage;
