@@ -3,5 +3,7 @@
 #[path = "redirect/carried.rs"]
 mod carried;
 mod netns;
+#[path = "redirect/refused.rs"]
+mod refused;
 #[path = "redirect/stage.rs"]
 mod stage;
