@@ -3,7 +3,11 @@
 #[path = "redirect/carried.rs"]
 mod carried;
 mod netns;
+#[path = "iptables/program.rs"]
+mod program;
 #[path = "redirect/refused.rs"]
 mod refused;
+#[path = "redirect/sidecar_rules.rs"]
+mod sidecar_rules;
 #[path = "redirect/stage.rs"]
 mod stage;

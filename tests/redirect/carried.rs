@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use evenkeel::{Listener, Proxy, Relay, telemetry::LookupResult};
 
 use crate::{
-    netns::{IP, IPTABLES, NFT, Namespace, TPROXY, isolated},
+    netns::{DIVERT, IP, IPTABLES, NFT, Namespace, TPROXY, isolated},
     stage::{
         MARK, at_rest, client_and_pod, connected, dial, first_line, loads, lookups, reached, serve,
         served, server_behind, start, visit,
@@ -122,7 +122,7 @@ fn between_by_tproxy(pod: &Namespace) {
 
 #[test]
 fn passing_by_tproxy() {
-    isolated("carried::passing_by_tproxy", &[IP, TPROXY], || {
+    isolated("carried::passing_by_tproxy", &[IP, TPROXY, DIVERT], || {
         let (client, pod) = client_and_pod();
         let server = server_behind(&pod);
         serve(&server, 8080);

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The mark of the proxy's own connections.
 pub(crate) const MARK: u32 = 1337;
 
-pub(crate) fn at(address: &str) -> SocketAddr {
+fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
 }
 
@@ -77,8 +77,12 @@ pub(crate) fn reached(at: &str, from: &str) -> String {
 }
 
 pub(crate) fn dial(namespace: &Namespace, destination: &str) -> TcpStream {
-    let destination = at(destination);
-    let stream = namespace.run(|| TcpStream::connect_timeout(&destination, PATIENCE).unwrap());
+    namespace.run(|| dial_from_here(destination))
+}
+
+/// Dials from the namespace, and as the user, of this thread.
+fn dial_from_here(destination: &str) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&at(destination), PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
@@ -97,7 +101,7 @@ pub(crate) fn first_line(stream: &mut TcpStream) -> String {
 }
 
 /// Reads the server's first line, then sends bytes that must come back, and ends the connection in both directions.
-pub(crate) fn converse(mut stream: TcpStream) -> String {
+fn converse(mut stream: TcpStream) -> String {
     let line = first_line(&mut stream);
     let message: Vec<u8> =
         (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -117,6 +121,11 @@ pub(crate) fn converse(mut stream: TcpStream) -> String {
 /// Dials, and has what the server says.
 pub(crate) fn visit(namespace: &Namespace, destination: &str) -> String {
     converse(dial(namespace, destination))
+}
+
+/// [`visit`], from the namespace, and as the user, of this thread.
+pub(crate) fn visit_from_here(destination: &str) -> String {
+    converse(dial_from_here(destination))
 }
 
 /// Dials, and must be closed without a byte.
