@@ -7,6 +7,8 @@ mod capture;
 mod failure;
 #[path = "iptables/namespace.rs"]
 mod namespace;
+#[path = "iptables/program.rs"]
+mod program;
 #[path = "iptables/sidecar.rs"]
 mod sidecar;
 #[path = "iptables/state.rs"]

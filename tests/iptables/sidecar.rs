@@ -1,4 +1,4 @@
-//! The program under test, the tools it calls, and whether this machine has what it takes.
+//! Calling the program under test, the tools it calls, and whether this machine has what it takes.
 
 use std::env;
 use std::fs;
@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::namespace::Namespace;
+use super::program::SIDECAR;
 
 /// Whether the test `name` can run here. Where not, says so, and fails in CI.
 pub(crate) fn possible(name: &str) -> bool {
@@ -64,25 +65,6 @@ pub(crate) fn failed(code: i32, output: &Output) -> String {
     assert_eq!(output.status.code(), Some(code), "{error}");
     error
 }
-
-/// The example, built as this test was: `cargo test` does not promise to build examples that have
-/// tests of their own.
-static SIDECAR: LazyLock<PathBuf> = LazyLock::new(|| {
-    let test = env::current_exe().unwrap();
-    let folder = test.ancestors().nth(2).unwrap();
-    let profile = folder.file_name().unwrap().to_str().unwrap();
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--example", "sidecar"]).arg("--manifest-path");
-    build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    build.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
-    // With --target, its name is a folder above.
-    let above = folder.parent().unwrap().file_name().unwrap().to_str().unwrap();
-    if above.contains("-linux-") {
-        build.args(["--target", above]);
-    }
-    assert!(build.status().unwrap().success(), "the example does not build");
-    folder.join("examples/sidecar")
-});
 
 /// A folder of programs to stand before, or instead of, those in PATH; taken away when dropped.
 pub(crate) struct Tools {

@@ -33,10 +33,21 @@ pub(crate) const IPTABLES: &[&str] = &[
     "iptables -w -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 1",
     "ip6tables -w -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 1",
 ];
+/// The matches of `sidecar iptables`, and users that differ.
+pub(crate) const OWNERS: &[&str] = &[
+    "iptables -w -t nat -A OUTPUT -m owner --uid-owner 1 -m mark --mark 1 -j RETURN",
+    "ip6tables -w -t nat -A OUTPUT -m owner --gid-owner 1 -m mark --mark 1 -j RETURN",
+    "setpriv --reuid 1000 --regid 1000 --clear-groups true",
+];
 pub(crate) const NFT: &[&str] = &["nft add table inet probe"];
 pub(crate) const TPROXY: &[&str] = &[
     "iptables -w -t mangle -A PREROUTING -p tcp -j TPROXY --on-port 1 --tproxy-mark 1",
     "ip6tables -w -t mangle -A PREROUTING -p tcp -j TPROXY --on-port 1 --tproxy-mark 1",
+];
+/// To bring back the answers to connections from a client's own address.
+pub(crate) const DIVERT: &[&str] = &[
+    "iptables -w -t mangle -A PREROUTING -p tcp -m socket --transparent -j MARK --set-mark 1",
+    "ip6tables -w -t mangle -A PREROUTING -p tcp -m connmark --mark 1 -j CONNMARK --restore-mark",
 ];
 
 /// Runs `body` if this machine can do what `needs` tries, as root of a user namespace where necessary. `test` is the

@@ -1,0 +1,13 @@
+//! Whole proxies behind rules that redirect for real: what arrives where it was going, and what is refused.
+
+#[path = "redirect/carried.rs"]
+mod carried;
+mod netns;
+#[path = "iptables/program.rs"]
+mod program;
+#[path = "redirect/refused.rs"]
+mod refused;
+#[path = "redirect/sidecar_rules.rs"]
+mod sidecar_rules;
+#[path = "redirect/stage.rs"]
+mod stage;
