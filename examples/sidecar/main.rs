@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod demo;
 mod iptables;
 
 use std::{
@@ -34,7 +35,11 @@ fn main() -> ExitCode {
         }
         Command::Check { config, print: and_print } => return check(&config, and_print),
         Command::Run { .. } => return fail(NotInThisBuild("run")),
-        Command::Demo { .. } => return fail(NotInThisBuild("the demonstration")),
+        Command::Demo { once } => {
+            if let Err(error) = demo::run(once) {
+                return fail(error);
+            }
+        }
         Command::Iptables(arguments) => return iptables::main(arguments),
     }
     ExitCode::SUCCESS

@@ -1,0 +1,85 @@
+//! The two proxies of the demonstration: outbound relays to inbound, inbound to the origin.
+//!
+//! In: a balance, which both use. Out: where clients connect, and what each shard carries. There are
+//! two because a proxy takes a connection to a listener of its own for a loop, and refuses it.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use evenkeel::{Drained, Error, Listener, Proxy, Relay, accept::Balance};
+
+use super::picture::Carried;
+
+/// Where the admin server is to be, as in the configurations of the sidecar.
+const ADMIN: &str = "127.0.0.1:15000";
+/// Where it is instead if that is taken.
+const ANY_PORT: &str = "127.0.0.1:0";
+
+pub(super) struct Stage {
+    balance: Balance,
+    outbound: Proxy,
+    inbound: Proxy,
+    /// Where outbound listens.
+    address: SocketAddr,
+}
+
+impl Stage {
+    pub(super) fn start(
+        balance: Balance,
+        shards: usize,
+        origin: SocketAddr,
+    ) -> Result<Stage, Error> {
+        let start = |name: &str, upstream: SocketAddr, admin: Option<&str>| {
+            let listener = Listener::bind(ANY_PORT)?
+                .named(name)
+                .serve(Relay::to([upstream.to_string()]).cluster("next"));
+            let mut builder =
+                Proxy::builder().shards(shards).balance(balance.clone()).listener(listener);
+            if let Some(admin) = admin {
+                builder = builder.admin(admin);
+            }
+            let proxy = builder.start()?;
+            let address = proxy
+                .local_addr(name)
+                .ok_or_else(|| Error::Invalid(format!("{name} listens on no address")))?;
+            Ok::<_, Error>((proxy, address))
+        };
+        let (inbound, inbound_address) = start("inbound", origin, None)?;
+        let (outbound, address) = match start("outbound", inbound_address, Some(ADMIN)) {
+            Err(Error::Admin(_)) => start("outbound", inbound_address, Some(ANY_PORT))?,
+            started => started?,
+        };
+        Ok(Stage { balance, outbound, inbound, address })
+    }
+
+    pub(super) fn balance(&self) -> &Balance {
+        &self.balance
+    }
+
+    /// Where clients connect.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The addresses of outbound's admin server.
+    pub(super) fn admin(&self) -> &[SocketAddr] {
+        self.outbound.admin_addrs()
+    }
+
+    /// The connections of each shard, now.
+    pub(super) fn carried(&self) -> Carried {
+        let of = |proxy: &Proxy| proxy.shards().iter().map(|load| load.connections).collect();
+        Carried { outbound: of(&self.outbound), inbound: of(&self.inbound) }
+    }
+
+    /// Drains both, the one that clients connect to first. Gives what became of its connections.
+    pub(super) fn drain(&self, within: Duration) -> Drained {
+        let deadline = Instant::now() + within;
+        let drained = self.outbound.drain(within);
+        // Every connection of inbound is one of outbound's, so what is open here is ending.
+        let _ = self.inbound.drain(deadline.saturating_duration_since(Instant::now()));
+        drained
+    }
+}

@@ -1,0 +1,230 @@
+//! The examples, as somebody meets them who runs them for the first time.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+use evenkeel::ring::Capabilities;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// An example that cargo has built beside this test, or builds now if only this test was asked for.
+fn example(name: &str) -> Command {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let test = env::current_exe().unwrap();
+        let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
+        let folder = profile.join("examples");
+        if ["sidecar", "relay", "balance_policy"].iter().any(|name| !folder.join(name).exists()) {
+            let built = Command::new(env!("CARGO"))
+                .args(["build", "--quiet", "--examples"])
+                .args(profile.ends_with("release").then_some("--release"))
+                .status();
+            assert!(built.unwrap().success());
+        }
+        folder
+    });
+    Command::new(folder.join(name))
+}
+
+/// Whether the test `name` can run here. Where not, says so, and fails in CI.
+fn possible(name: &str) -> bool {
+    let Err(refused) = Capabilities::probe() else { return true };
+    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{name} cannot run: {refused}");
+    // Not eprintln!, which the test runner would keep to itself.
+    std::io::stderr().write_all(format!("SKIPPED {name}: {refused}\n").as_bytes()).unwrap();
+    false
+}
+
+/// An example that runs until it is interrupted; killed if the test fails before.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Running { child, lines }
+    }
+
+    /// Reads until a line contains `what`. Gives all that was read.
+    fn read_until(&mut self, what: &str) -> String {
+        let mut text = String::new();
+        while !text.lines().last().is_some_and(|line| line.contains(what)) {
+            assert_ne!(self.lines.read_line(&mut text).unwrap(), 0, "no {what:?} in {text}");
+        }
+        text
+    }
+
+    /// Sends SIGINT, as Ctrl-C does. Gives the exit code and what was still printed.
+    fn interrupt(mut self) -> (Option<i32>, String) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn printed(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).unwrap()
+}
+
+/// The connections of each shard and the spread in the demonstration's summary.
+fn summary(text: &str, balance: &str, proxy: &str) -> (Vec<u32>, u32) {
+    let (_, summary) = text.split_once("Connections of each shard").unwrap();
+    let mut lines = summary.lines().skip_while(|line| *line != balance).skip(1);
+    let line = lines.find(|line| line.trim_start().starts_with(proxy)).unwrap();
+    let (carried, spread) = line.split_once("spread").unwrap();
+    let carried = carried.split_whitespace().skip(1).map(|number| number.parse().unwrap());
+    (carried.collect(), spread.trim().parse().unwrap())
+}
+
+#[test]
+fn the_demonstration_shows_an_uneven_and_an_even_proxy() {
+    if !possible("the_demonstration_shows_an_uneven_and_an_even_proxy") {
+        return;
+    }
+    let output = example("sidecar").arg("--once").output().unwrap();
+    let text = printed(&output);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.stderr, b"", "{output:?}");
+    assert!(!text.contains('\x1b'), "no escapes where it is no terminal: {text}");
+    for balance in ["kernel", "least-connections"] {
+        for proxy in ["outbound", "inbound"] {
+            let (carried, spread) = summary(text, balance, proxy);
+            assert!(carried.len() >= 4, "{text}");
+            assert_eq!(carried.iter().sum::<u32>() as usize, 3 * carried.len(), "{text}");
+            assert_eq!(spread, carried.iter().max().unwrap() - carried.iter().min().unwrap());
+            assert!(balance == "kernel" || spread <= 1, "{text}");
+        }
+    }
+    let rates = text.lines().filter(|line| line.contains("of one connection"));
+    let answered = rates.filter(|line| !line.trim_start().starts_with("0 requests"));
+    assert_eq!(answered.count(), 2, "{text}");
+}
+
+#[test]
+fn the_demonstration_stays_up_for_curl_until_it_is_interrupted() {
+    if !possible("the_demonstration_stays_up_for_curl_until_it_is_interrupted") {
+        return;
+    }
+    let mut demonstration = Running::start(&mut example("sidecar"));
+    let text = demonstration.read_until("Ctrl-C");
+    let urls: Vec<_> = text.lines().filter_map(|line| line.split("curl http://").nth(1)).collect();
+    let answer = |route: &str| {
+        let url = urls.iter().find(|url| url.ends_with(route)).expect(route);
+        let (address, path) = url.split_once('/').unwrap();
+        let path = path.split_whitespace().next().unwrap_or_default();
+        get(address, path)
+    };
+    assert!(answer("/ready").starts_with("HTTP/1.1 200 "));
+    assert_eq!(answer("/shards").matches("\"connections\":3").count(), {
+        let (carried, _) = summary(&text, "least-connections", "outbound");
+        carried.len()
+    });
+    assert!(answer("/listeners").contains("\"outbound\""));
+    assert!(answer("/metrics").contains("evenkeel_"));
+    assert!(answer("(through both to the origin)").ends_with("hello\n"));
+    let (code, rest) = demonstration.interrupt();
+    assert_eq!((code, rest.trim()), (Some(0), "drained; 0 connections were cut"));
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    // The demonstration's origin keeps the connection open for more requests: say that none come.
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_relay_carries_every_byte_both_ways() {
+    if !possible("the_relay_carries_every_byte_both_ways") {
+        return;
+    }
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = origin.local_addr().unwrap().to_string();
+    let mut relay = Running::start(example("relay").args(["127.0.0.1:0", &upstream]));
+    let line = relay.read_until("listening on");
+    let mut writer = TcpStream::connect(line.trim_start_matches("listening on ").trim()).unwrap();
+    let mut reader = writer.try_clone().unwrap();
+    reader.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+
+    let sent: Vec<u8> = (0..3_000_001_u32).map(|index| (index % 251) as u8).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = origin.accept().unwrap();
+            let mut echo = stream.try_clone().unwrap();
+            std::io::copy(&mut stream, &mut echo).unwrap();
+            echo.shutdown(Shutdown::Write).unwrap();
+        });
+        scope.spawn(|| {
+            writer.write_all(&sent).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).unwrap();
+        assert!(received == sent, "{} bytes came back of {}", received.len(), sent.len());
+    });
+    assert_eq!(relay.interrupt(), (Some(0), String::new()));
+}
+
+#[test]
+fn the_relay_says_what_is_wrong_with_its_arguments() {
+    for arguments in [&[][..], &["127.0.0.1:0"], &["127.0.0.1:0", "127.0.0.1:1", "more"]] {
+        let output = example("relay").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).starts_with("usage: relay LISTEN UPSTREAM")
+        );
+    }
+    let output = example("relay").args(["nowhere", "127.0.0.1:1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere"), "{output:?}");
+}
+
+#[test]
+fn the_policy_of_two_choices_comes_close_to_even() {
+    if !possible("the_policy_of_two_choices_comes_close_to_even") {
+        return;
+    }
+    let runs: Vec<Vec<u32>> = (0..8).map(|_| carried_by_two_choices()).collect();
+    for carried in &runs {
+        assert_eq!((carried.len(), carried.iter().sum::<u32>()), (4, 100), "{carried:?}");
+        // Pure chance would have a shard outside of this in every third run, two choices in fewer
+        // than one of 10,000.
+        assert!(carried.iter().all(|connections| (19..=31).contains(connections)), "{carried:?}");
+    }
+    // It is this policy that places connections, not the one that steps in for a broken one.
+    assert!(runs.iter().any(|carried| *carried != [25; 4]), "{runs:?}");
+}
+
+/// Runs the example. Gives the connections of each shard.
+fn carried_by_two_choices() -> Vec<u32> {
+    let output = example("balance_policy").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let connections = printed(&output).lines().map(|line| {
+        let (_, carried) = line.split_once(": ").unwrap();
+        carried.strip_suffix(" connections").unwrap().parse().unwrap()
+    });
+    connections.collect()
+}
