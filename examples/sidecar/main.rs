@@ -5,6 +5,7 @@
 mod cli;
 mod config;
 mod iptables;
+mod run;
 
 use std::{
     fmt,
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
             print(io::stdout(), concat!("sidecar ", env!("CARGO_PKG_VERSION"), "\n"));
         }
         Command::Check { config, print: and_print } => return check(&config, and_print),
-        Command::Run { .. } => return fail(NotInThisBuild("run")),
+        Command::Run { config } => return run::main(&config),
         Command::Demo { .. } => return fail(NotInThisBuild("the demonstration")),
         Command::Iptables(arguments) => return iptables::main(arguments),
     }
