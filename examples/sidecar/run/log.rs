@@ -31,7 +31,8 @@ impl fmt::Display for BadFilter {
         let Self { filter, why } = self;
         write!(
             f,
-            "{filter:?} is no log filter ({why}): write a level, as in \"debug\", or \"info,evenkeel=trace\""
+            "{filter:?} is no log filter ({why}): write a level, as in \"debug\", or \
+             \"info,evenkeel=trace\""
         )
     }
 }

@@ -57,6 +57,7 @@ fn run(file: &Path, Loaded { config, warnings }: Loaded) -> Result<Ended, Cannot
     let builder = builder(&config)?;
     let in_force = InForce::new(config);
     let proxy = admin::routes(builder, &sender, &in_force, &log).start()?;
+    tracing::info!(file = %file.display(), shards = proxy.shards().len(), "serving");
     Ok(Supervisor::new(file.to_owned(), in_force, log, proxy, sender).run(events))
 }
 
