@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod demo;
 mod iptables;
+mod run;
 
 use std::{
     fmt,
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
             print(io::stdout(), concat!("sidecar ", env!("CARGO_PKG_VERSION"), "\n"));
         }
         Command::Check { config, print: and_print } => return check(&config, and_print),
-        Command::Run { .. } => return fail(NotInThisBuild("run")),
+        Command::Run { config } => return run::main(&config),
         Command::Demo { once } => {
             if let Err(error) = demo::run(once) {
                 return fail(error);
@@ -79,15 +80,3 @@ fn check(file: &Path, and_print: bool) -> ExitCode {
 fn print(mut stream: impl Write, text: impl fmt::Display) {
     let _ = write!(stream, "{text}");
 }
-
-/// A command that this build knows and cannot run.
-#[derive(Debug)]
-struct NotInThisBuild(&'static str);
-
-impl fmt::Display for NotInThisBuild {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not part of this build", self.0)
-    }
-}
-
-impl std::error::Error for NotInThisBuild {}

@@ -23,7 +23,7 @@ mod keys;
 mod nearest;
 mod problem;
 mod reload;
-mod schema;
+pub(crate) mod schema;
 mod section;
 mod value;
 mod written;

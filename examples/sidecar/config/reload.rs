@@ -1,5 +1,5 @@
 //! What a running sidecar cannot change. In: two configurations. Out: the keys in which they differ and
-//! must not. Never looks at listeners, clusters, timeouts, limits or the log: those can change.
+//! must not. Never looks at listeners, clusters, the drain or the log's filter: those can change.
 
 use std::fmt;
 
@@ -41,7 +41,11 @@ pub(crate) fn reload_refusals(old: &Config, new: &Config) -> Vec<Refusal> {
         difference("cpus", cpus(old), cpus(new)),
         difference("pin", old.pin, new.pin),
         difference("acceptors", old.acceptors, new.acceptors),
+        difference("balance", old.balance, new.balance),
         difference("admin", old.admin, new.admin),
+        difference("telemetry", old.telemetry, new.telemetry),
+        difference("log_format", old.log_format, new.log_format),
+        difference("limits", &old.limits, &new.limits),
     ];
     differences.into_iter().flatten().collect()
 }

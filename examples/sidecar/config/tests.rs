@@ -376,10 +376,20 @@ fn a_reload_cannot_change_what_the_threads_stand_on() {
         refused("admin = \"127.0.0.1:15000\"", ""),
         [refusal("admin", "\"127.0.0.1:15000\"", "nothing")]
     );
+    for (from, to, key) in [
+        ("balance = \"least-busy\"", "balance = \"kernel\"", "balance"),
+        ("log_format = \"json\"", "log_format = \"text\"", "log_format"),
+        ("connections = 1000", "connections = 2000", "limits"),
+    ] {
+        let refusals = refused(from, to);
+        assert!(
+            refusals.len() == 1 && refusals[0].starts_with(&format!("`{key}` ")),
+            "{refusals:?}"
+        );
+    }
     for (from, to) in [
         ("log = \"debug\"", "log = \"info\""),
         ("deadline = \"1m\"", "deadline = \"2m\""),
-        ("connections = 1000", "connections = 2000"),
         ("idle = \"10m\"", "idle = \"11m\""),
         ("\"10.1.0.1:80\"", "\"10.1.0.3:80\""),
     ] {

@@ -1,0 +1,17 @@
+//! The sidecar as its operators and its clients meet it: the real binary, run on a configuration file,
+//! with signals, the admin server and sockets on loopback.
+
+#[path = "sidecar/admin.rs"]
+mod admin;
+#[path = "sidecar/clients.rs"]
+mod clients;
+#[path = "sidecar/ending.rs"]
+mod ending;
+#[path = "sidecar/origin.rs"]
+mod origin;
+#[path = "sidecar/process.rs"]
+mod process;
+#[path = "sidecar/refused.rs"]
+mod refused;
+#[path = "sidecar/reload.rs"]
+mod reload;

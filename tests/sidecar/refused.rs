@@ -1,0 +1,114 @@
+//! What does not start says why, and exits with 1.
+#![allow(unsafe_code, reason = "a seccomp filter is installed between fork and exec")]
+
+use std::{
+    fs, io,
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    process::{Command, Output},
+};
+
+use super::{
+    origin::{echo, exchange},
+    process::{HEAD, Sidecar, command, plain},
+};
+
+/// Runs a configuration that cannot start.
+fn run(config: &str, change: impl FnOnce(&mut Command) -> &mut Command) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("sidecar.toml"), config).unwrap();
+    let mut command = command();
+    command.args(["run", "--config", "sidecar.toml"]).current_dir(directory.path());
+    let output = change(&mut command).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.stdout, b"", "{output:?}");
+    output
+}
+
+fn said(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
+
+#[test]
+fn a_wrong_configuration_with_every_place() {
+    let output = run("shards = -1\npinn = 'auto'\n", |command| command);
+    assert!(said(&output).contains("sidecar.toml:1:10: error: `shards`: "), "{output:?}");
+    assert!(said(&output).contains("sidecar.toml:2:1: error: unknown key `pinn`"), "{output:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let output = command().args(["run", "--config", "/nowhere/sidecar.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let start = "/nowhere/sidecar.toml: error: cannot be read: ";
+    assert!(said(&output).starts_with(start), "{output:?}");
+}
+
+#[test]
+fn an_address_that_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let config = plain(echo()).replacen("bind = '127.0.0.1:0'", &format!("bind = '{address}'"), 1);
+    let output = run(&config, |command| command);
+    assert!(said(&output).contains(&address), "{output:?}");
+    assert!(said(&output).contains("another socket listens there"), "{output:?}");
+    let admin = HEAD.replace("127.0.0.1:0", &address);
+    let output = run(&plain(echo()).replacen(HEAD, &admin, 1), |command| command);
+    assert!(said(&output).contains(&address), "{output:?}");
+}
+
+#[test]
+fn a_kernel_to_imitate_that_is_not_known() {
+    let output = run(&plain(echo()), |command| command.env("EVENKEEL_KERNEL", "5.4"));
+    assert!(said(&output).contains("write 6.1 or 6.12"), "{output:?}");
+}
+
+#[test]
+fn older_kernels_are_imitated() {
+    for kernel in ["6.1", "6.12"] {
+        let config = plain(echo());
+        let sidecar =
+            Sidecar::start_with(&config, |command| command.env("EVENKEEL_KERNEL", kernel));
+        let Some(sidecar) = sidecar else { return };
+        exchange(&mut sidecar.connect("plain"), &[7; 100_000]);
+        assert_eq!(sidecar.ask("GET", "/ready").status, 200);
+    }
+}
+
+#[test]
+fn io_uring_denied_by_seccomp() {
+    let output = run(&plain(echo()), |command| {
+        // SAFETY: between fork and exec `deny_io_uring` makes system calls and allocates nothing.
+        unsafe { command.pre_exec(deny_io_uring) }
+    });
+    let said = said(&output);
+    assert!(said.contains("sidecar: io_uring_setup is refused by a seccomp filter"), "{said}");
+    assert!(said.contains("seccomp profile that allows"), "the remedy: {said}");
+}
+
+/// Installs a seccomp filter that answers io_uring_setup(2) with EPERM, as container runtimes do.
+fn deny_io_uring() -> io::Result<()> {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const SKIP_UNLESS_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let line = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let mut filter = [
+        // The number of the system call is the first field of `seccomp_data`.
+        line(LOAD, 0, 0),
+        line(SKIP_UNLESS_EQUAL, 1, libc::SYS_io_uring_setup as u32),
+        line(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        line(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes plain numbers.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel copies the program, which lives until the call returns, and checks it.
+    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }
+        != 0
+    {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
