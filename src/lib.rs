@@ -14,6 +14,8 @@ pub mod runtime;
 pub mod shard;
 pub mod telemetry;
 
+#[cfg(test)]
+mod simulation;
 mod sync;
 mod sys;
 

@@ -6,6 +6,8 @@ mod driver;
 mod reactor;
 mod receive;
 mod send;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod slots;
 mod uring;
 
