@@ -5,14 +5,27 @@ compile_error!("evenkeel is built on io_uring and works on Linux only");
 
 pub mod accept;
 pub mod admin;
+mod connection;
+mod error;
+mod listener;
 pub mod net;
 pub mod original_dst;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod ring;
 pub mod runtime;
+mod service;
 pub mod shard;
 pub mod telemetry;
+mod upstream;
+
+pub use self::{
+    connection::Connection,
+    error::{Error, Result},
+    listener::{Listener, Pattern, PatternError},
+    relay::Relay,
+    service::{Service, ServiceFactory},
+};
 
 #[cfg(test)]
 mod simulation;

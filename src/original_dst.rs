@@ -187,7 +187,7 @@ fn is_same(a: SocketAddr, b: SocketAddr) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct Loops {
     exact: HashSet<SocketAddr>,
-    /// Ports bound on 0.0.0.0, or on [::], which takes IPv4 connections too.
+    /// Ports bound on `0.0.0.0`, or on `[::]`, which takes IPv4 connections too.
     any_v4: HashSet<u16>,
     any_v6: HashSet<u16>,
     own: OwnAddresses,

@@ -44,7 +44,7 @@ impl Connections {
 
     /// Enters a connection. At the limit, the one that has waited longest for its client is cut,
     /// unless one ends by itself in a moment; if all are with handlers, the new one is given back.
-    pub(super) fn enter(&self, id: u64, stream: TcpStream) -> Result<Arc<TcpStream>, TcpStream> {
+    pub(super) fn enter(&self, id: u64, stream: TcpStream) -> Result<(), TcpStream> {
         let mut open = self.lock();
         if open.len() >= self.limit {
             let waited = longest_waiting(&mut open).map_or(Duration::ZERO, |c| c.since.elapsed());
@@ -57,11 +57,9 @@ impl Connections {
         if open.len() >= self.limit {
             return Err(stream);
         }
-        let stream = Arc::new(stream);
-        let shared = Arc::clone(&stream);
-        let since = Instant::now();
-        open.push(Open { id, stream: shared, phase: Phase::Receiving, since, cut: false });
-        Ok(stream)
+        let (stream, since) = (Arc::new(stream), Instant::now());
+        open.push(Open { id, stream, phase: Phase::Receiving, since, cut: false });
+        Ok(())
     }
 
     fn wait_for_room<'a>(
@@ -72,6 +70,13 @@ impl Connections {
         let full = |open: &mut Vec<Open>| open.len() >= self.limit;
         let waited = self.closed.wait_timeout_while(open, longest, full);
         waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The socket of a connection, for the thread that serves it and for no other: who takes the
+    /// connection out of the table counts on the last reference.
+    pub(super) fn stream(&self, id: u64) -> Option<Arc<TcpStream>> {
+        let open = self.lock();
+        open.iter().find(|connection| connection.id == id).map(|c| Arc::clone(&c.stream))
     }
 
     pub(super) fn set_phase(&self, id: u64, phase: Phase) {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -85,31 +85,30 @@ impl Listening {
         self.threads.drain(..).for_each(|thread| _ = thread.join());
     }
 
-    /// Waits for connections, or for the end of a pause, and returns the entrances that may have one.
+    /// Waits for connections, after the pause if there is one, and returns the entrances that have
+    /// one. Nothing else is accepted from: without descriptors accept fails, and costs the reserve,
+    /// even where no connection is queued.
     fn wait(&self, paused: bool) -> Vec<usize> {
+        if paused {
+            let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(PAUSE.subsec_nanos()) };
+            _ = poll(&mut [PollFd::new(&self.shared.wake, PollFlags::IN)], Some(&pause));
+        }
         let mut sockets = vec![PollFd::new(&self.shared.wake, PollFlags::IN)];
-        if !paused {
-            let socket = |entrance| PollFd::from_borrowed_fd(entrance, PollFlags::IN);
-            sockets.extend(self.entrances.iter().map(|e| e.socket.as_fd()).map(socket));
-        }
-        let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(PAUSE.subsec_nanos()) };
-        match poll(&mut sockets, paused.then_some(&pause)) {
-            Err(rustix::io::Errno::INTR) => return Vec::new(),
-            // Short of memory: as if the pause were over.
-            Err(_) => {
-                thread::sleep(PAUSE);
-                return (0..self.entrances.len()).collect();
-            }
+        sockets.extend(self.entrances.iter().map(|e| PollFd::new(&e.socket, PollFlags::IN)));
+        match poll(&mut sockets, None) {
             Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Vec::new(),
+            Err(_) => {
+                // Short of memory.
+                thread::sleep(PAUSE);
+                return Vec::new();
+            }
         }
-        if !sockets[0].revents().is_empty() {
+        let mut ready = sockets.iter().map(|socket| !socket.revents().is_empty());
+        if ready.next() == Some(true) {
             _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
         }
-        if paused {
-            return (0..self.entrances.len()).collect();
-        }
-        let revents = sockets[1..].iter().map(|socket| !socket.revents().is_empty());
-        revents.enumerate().filter_map(|(place, ready)| ready.then_some(place)).collect()
+        ready.enumerate().filter_map(|(place, ready)| ready.then_some(place)).collect()
     }
 
     /// Accepts one connection, if there is one. An error asks for a pause.
@@ -118,7 +117,7 @@ impl Listening {
         let visible = Arc::clone(visible);
         let accepted = match socket.accept() {
             Err(error) if no_descriptors(&error) && self.shared.reserve.give_up() => {
-                socket.accept()
+                socket.accept().inspect_err(|_| self.shared.reserve.refill())
             }
             accepted => accepted,
         };
@@ -147,18 +146,16 @@ impl Listening {
     fn serve(&mut self, stream: TcpStream, visible: Arc<Visible>) {
         let id = self.next_id;
         self.next_id += 1;
-        let stream = match self.shared.connections.enter(id, stream) {
-            Ok(stream) => stream,
-            Err(stream) => return self.turn_away(stream),
-        };
+        if let Err(stream) = self.shared.connections.enter(id, stream) {
+            return self.turn_away(stream);
+        }
         let conversation = {
-            let (shared, stream) = (Arc::clone(&self.shared), Arc::clone(&stream));
-            let (visible, timeouts) = (Arc::clone(&visible), self.shared.timeouts);
-            move || converse(shared, id, stream, &visible, timeouts)
+            let (shared, visible) = (Arc::clone(&self.shared), Arc::clone(&visible));
+            move || converse(&shared, id, &visible, shared.timeouts)
         };
         match thread::Builder::new().name("evenkeel-admin".to_owned()).spawn(conversation) {
             Ok(thread) => self.threads.push(thread),
-            Err(_) => converse(Arc::clone(&self.shared), id, stream, &visible, INLINE),
+            Err(_) => converse(&self.shared, id, &visible, INLINE),
         }
     }
 
@@ -186,18 +183,12 @@ fn no_descriptors(error: &io::Error) -> bool {
 }
 
 /// One connection from its entry into the table to its end.
-fn converse(
-    shared: Arc<Shared>,
-    id: u64,
-    stream: Arc<TcpStream>,
-    visible: &Visible,
-    timeouts: Timeouts,
-) {
-    let leaving = Leaving { shared, id };
-    // Declared after the guard so as to be dropped before it, in a panic too: the reference that
-    // the guard takes out of the table is the last one then.
-    let stream = stream;
-    exchange(&leaving.shared, id, &stream, visible, timeouts);
+fn converse(shared: &Shared, id: u64, visible: &Visible, timeouts: Timeouts) {
+    // Dropped after the stream, in a panic too.
+    let _leaving = Leaving { shared, id };
+    if let Some(stream) = shared.connections.stream(id) {
+        exchange(shared, id, &stream, visible, timeouts);
+    }
 }
 
 fn exchange(shared: &Shared, id: u64, stream: &TcpStream, visible: &Visible, timeouts: Timeouts) {
@@ -216,14 +207,14 @@ fn exchange(shared: &Shared, id: u64, stream: &TcpStream, visible: &Visible, tim
 }
 
 /// Takes the connection out of the table when its conversation is over, and sees to its descriptor.
-struct Leaving {
-    shared: Arc<Shared>,
+struct Leaving<'a> {
+    shared: &'a Shared,
     id: u64,
 }
 
-impl Drop for Leaving {
+impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        let Shared { connections, reserve, .. } = &*self.shared;
+        let Shared { connections, reserve, .. } = self.shared;
         let stream = connections.leave(self.id).and_then(Arc::into_inner);
         if stream.is_some_and(|stream| reserve.retire(stream)) {
             self.shared.wake();

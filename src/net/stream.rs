@@ -160,10 +160,15 @@ impl Stream {
         self.executor.reactor().finish(self.key);
     }
 
-    /// Closes the connection by a reset, whatever is still unsent.
-    pub fn reset(self) {
+    /// Makes the close of the connection, when this is dropped, a reset.
+    pub fn reset_on_drop(&mut self) {
         // It fails only where there is no connection any more.
         let _ = self.executor.reactor().reset_on_close(self.key);
+    }
+
+    /// Puts bytes back, to be received first.
+    pub(crate) fn unreceive(&mut self, chunk: Chunk) {
+        self.executor.reactor().unreceive(self.key, chunk);
     }
 
     /// Ready when the connection has failed, by a reset for instance, seen without receiving: with

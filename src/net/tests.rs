@@ -52,8 +52,9 @@ fn a_relay_carries_bulk_and_ends() {
     let (mut origin, upstream) = pair();
     let relay = thread::spawn(move || {
         block_on(async {
-            let (downstream, upstream) = (Stream::adopt(downstream), Stream::adopt(upstream));
-            relay::relay(downstream, upstream, Timeouts::default(), &mut ()).await
+            let mut downstream = Stream::adopt(downstream);
+            let mut upstream = Stream::adopt(upstream);
+            relay::pipe(&mut downstream, &mut upstream, Timeouts::default(), &()).await
         })
         .unwrap()
     });

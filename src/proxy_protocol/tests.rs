@@ -191,6 +191,15 @@ fn extensions_are_passed_over_and_the_checksum_is_checked() {
     assert_eq!(error(&twice), (right.len(), ParseErrorKind::Extension));
 }
 
+/// Made by another implementation: an unknown extension, an authority of `localhost`, and the checksum.
+#[test]
+fn a_checksum_of_other_making_fits() {
+    let header =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x25\xc0\0\x02\x01\xc6\x33\x64\x01\x12\x67\x01\xbb\
+        \x04\0\x03\0\0\0\x02\0\x09localhost\x03\0\x04\x88\x53\xe2\x2a";
+    assert!(done(header).addresses().is_some());
+}
+
 #[test]
 fn version_2_ends_at_its_limit() {
     let fill = |length: usize| extended(v2(0x21, 0x11, &TCP4_BODY), 4, &vec![0; length]);

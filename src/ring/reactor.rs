@@ -201,6 +201,11 @@ impl Reactor {
         taken.map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// Puts a chunk back, in front of what waits.
+    pub(crate) fn unreceive(&self, key: Key, chunk: Chunk) {
+        let _ = self.with_stream(key, |stream| stream.receive.put_back(chunk));
+    }
+
     /// Receives into another pool from the next time that the receive is armed, which is now where
     /// the driver can be made to.
     pub(crate) fn use_pool(&self, key: Key, pool: u16, credit: u32) {

@@ -174,6 +174,17 @@ impl ReceiveHalf {
         Then::Nothing
     }
 
+    /// Puts a chunk back, in front of what waits.
+    pub(crate) fn put_back(&mut self, chunk: Chunk) {
+        if chunk.is_empty() {
+            return;
+        }
+        self.queued += chunk.len() as u32;
+        if let Some(first) = self.first.replace(chunk) {
+            self.rest.push_front(first);
+        }
+    }
+
     fn push(&mut self, chunk: Chunk) {
         if self.first.is_none() {
             self.first = Some(chunk);

@@ -1,10 +1,206 @@
-//! shard
+//! Shards: one thread, one ring and one executor each, with nothing shared on the data path.
+//!
+//! Flows in: accepted connections, through the shard's inbox, each counted on the shard since before
+//! it was sent. Flows out: the tasks that serve them. A shard owns its executor, its receive
+//! buffers and the services made for it. It never accepts connections, except where the kernel is
+//! to choose the shard.
 
+mod arrivals;
 mod balanced;
 pub(crate) mod inbox;
 mod load;
+mod mailbox;
+pub(crate) mod thread;
+mod turns;
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    collections::HashMap,
+    fmt,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
 
 pub use self::{
     balanced::Balanced,
     load::{LoadGuard, Loads, ShardLoad, WeightGuard},
 };
+pub(crate) use self::{arrivals::Arrivals, mailbox::Mailbox};
+use crate::{
+    listener::{LimitGuard, Table, table::ListenerId},
+    telemetry::{ClusterCells, LogLimit, Registry},
+};
+
+/// A connection on its way to a shard. It owns its descriptor, and it is counted already.
+pub(crate) struct Accepted {
+    pub(crate) socket: OwnedFd,
+    pub(crate) listener: ListenerId,
+    pub(crate) guard: LoadGuard,
+    pub(crate) limit: Option<LimitGuard>,
+}
+
+/// What a shard is told besides connections.
+pub(crate) enum Command {
+    /// Answer, to show that the loop turns.
+    Answer(std::sync::mpsc::Sender<usize>),
+    /// Accept on this socket, which no other shard has, for a listener.
+    Accept(crate::accept::Entrance),
+    /// Stop accepting for a listener.
+    StopAccepting(ListenerId, std::sync::mpsc::Sender<()>),
+    /// Run this on the shard.
+    Run(Box<dyn FnOnce() + Send>),
+    /// End: cut what is still open.
+    Stop,
+    /// Panic, as a test's way to kill a shard.
+    Die,
+}
+
+/// A shard as other threads see it.
+pub(crate) struct Remote {
+    pub(crate) index: usize,
+    pub(crate) inbox: Mailbox<Accepted>,
+    pub(crate) control: Mailbox<Command>,
+}
+
+impl Remote {
+    /// Connections that may wait in an inbox; a shard that is this far behind gets no more.
+    const INBOX: usize = 1024;
+
+    pub(crate) fn new(index: usize) -> Remote {
+        Remote { index, inbox: Mailbox::new(Remote::INBOX), control: Mailbox::new(usize::MAX) }
+    }
+}
+
+/// What all shards of a proxy look at: immutable values, and switches that are set once.
+pub(crate) struct Shared {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) loads: Loads,
+    pub(crate) table: ArcSwap<Table>,
+    /// Set while an acceptor waits for descriptors or memory to be freed.
+    pub(crate) starved_acceptors: StarvedAcceptors,
+}
+
+/// Acceptors that wait until a connection is closed somewhere.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct StarvedAcceptors {
+    waiting: AtomicBool,
+    wakers: std::sync::Mutex<Vec<Waker>>,
+}
+
+impl StarvedAcceptors {
+    pub(crate) fn wait(&self, waker: Waker) {
+        crate::sync::lock(&self.wakers).push(waker);
+        self.waiting.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// A connection was closed. One load of a line that hardly ever changes.
+    fn closed(&self) {
+        if self.waiting.load(Relaxed) && self.waiting.swap(false, Relaxed) {
+            let wakers = std::mem::take(&mut *crate::sync::lock(&self.wakers));
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// A shard, as the code that runs on it sees it.
+#[derive(Clone)]
+pub struct Shard {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    index: usize,
+    cpu: Option<usize>,
+    shared: Arc<Shared>,
+    clusters: RefCell<HashMap<Arc<str>, Arc<ClusterCells>>>,
+    cutting: Cell<bool>,
+    peer_log: OnceCell<LogLimit>,
+}
+
+impl Shard {
+    pub(crate) fn new(index: usize, cpu: Option<usize>, shared: Arc<Shared>) -> Shard {
+        Shard {
+            inner: Rc::new(Inner {
+                index,
+                cpu,
+                shared,
+                clusters: RefCell::default(),
+                cutting: Cell::new(false),
+                peer_log: OnceCell::new(),
+            }),
+        }
+    }
+
+    /// Which shard this is, counted from 0.
+    pub fn index(&self) -> usize {
+        self.inner.index
+    }
+
+    /// The CPU that it is pinned to; `None` where it is not.
+    pub fn cpu(&self) -> Option<usize> {
+        self.inner.cpu
+    }
+
+    /// The metrics of the proxy.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.inner.shared.registry
+    }
+
+    /// The loads of all shards.
+    pub fn loads(&self) -> &Loads {
+        &self.inner.shared.loads
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    /// This shard's counts for a cluster.
+    pub(crate) fn cluster(&self, name: &Arc<str>) -> Arc<ClusterCells> {
+        let mut clusters = self.inner.clusters.borrow_mut();
+        let cells = clusters
+            .entry(Arc::clone(name))
+            .or_insert_with(|| self.registry().cluster(name, self.index()));
+        Arc::clone(cells)
+    }
+
+    /// Whether connections that end now are being cut.
+    pub(crate) fn is_cutting(&self) -> bool {
+        self.inner.cutting.get()
+    }
+
+    pub(crate) fn cut(&self) {
+        self.inner.cutting.set(true);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.inner.shared.starved_acceptors.closed();
+    }
+
+    /// Writes a log line that a peer can cause, so at most ten a second and shard. `line` is given
+    /// the number of lines that were left out before it.
+    pub(crate) fn log_peer(&self, line: impl FnOnce(u64)) {
+        let limit = self.inner.peer_log.get_or_init(|| LogLimit::new(Duration::from_millis(100), 10));
+        if limit.allow(Instant::now()) {
+            line(limit.take_suppressed());
+        }
+    }
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("index", &self.index())
+            .field("cpu", &self.cpu())
+            .finish_non_exhaustive()
+    }
+}

@@ -5,8 +5,6 @@
 
 use std::{error::Error, ffi::CString, fmt, io};
 
-use crate::sys::cpu_quota;
-
 /// Numbers of CPUs, ascending, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CpuSet(Vec<usize>);
@@ -121,14 +119,10 @@ fn parse_cpu(number: &str, part: &str) -> Result<usize, CpuListError> {
     }
 }
 
-/// How many of `mask`'s CPUs this process may keep busy: the mask, cut by the cgroup CPU quota rounded up. At least 1.
+/// How many of `mask`'s CPUs this process may keep busy: the mask, cut by the cgroup CPU quota
+/// (see [`cpu_quota`](super::cpu_quota)) rounded up. At least 1.
 pub(crate) fn usable(mask: &CpuSet, quota: Option<usize>) -> usize {
     quota.map_or(mask.len(), |quota| quota.min(mask.len())).max(1)
-}
-
-/// [`usable`] for the calling thread's mask and this process's cgroup.
-pub(crate) fn usable_now() -> io::Result<usize> {
-    Ok(usable(&affinity()?, cpu_quota::current()))
 }
 
 const WORD_BITS: usize = usize::BITS as usize;

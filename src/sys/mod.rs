@@ -1,12 +1,12 @@
 //! The system calls outside the ring, wrapped once and safely.
 //!
-//! **In**: settings, addresses, borrowed sockets. **Out**: facts about this machine ([`cpus`], [`limits`],
-//! [`addresses`]) and sockets that are ready to use ([`listening`], [`dial`]). **Owns** nothing beyond the sockets
-//! that it returns. **Never** blocks, except in the short file reads and name-free `bind` calls of start-up, and is
-//! never called for each message of a connection.
+//! **In**: settings, addresses, borrowed sockets. **Out**: facts about this machine ([`cpus`], [`cpu_quota`],
+//! [`placement`], [`limits`], [`addresses`]) and sockets that are ready to use ([`listening`], [`dial`], and [`closing`]
+//! at the end). **Owns** nothing beyond the sockets that it returns. **Never** waits for a peer, and is never called for
+//! each message of a connection.
 //!
-//! `unsafe` is allowed here because some calls have no safe wrapper in rustix or socket2: CPU masks of more than
-//! 1,024 CPUs, `TCP_INFO`, `IP_BIND_ADDRESS_NO_PORT`, and taking an inherited file descriptor by its number.
+//! `unsafe` is allowed here because some calls have no safe wrapper in rustix, socket2 or nix: masks of more than 1,024
+//! CPUs, `TCP_INFO`, and borrowing an inherited file descriptor by its number.
 
 #![allow(unsafe_code)]
 

@@ -199,7 +199,6 @@ impl HistogramSnapshot {
 
 /// Nanoseconds as seconds: one correctly rounded division, so that a bound such as 10 µs is the
 /// very number that `0.00001` is.
-#[allow(clippy::cast_precision_loss)]
 pub(super) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }

@@ -125,13 +125,11 @@ fn boot_time_seconds() -> f64 {
     now - timespec_seconds(clock_gettime(ClockId::Boottime))
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn timespec_seconds(time: rustix::time::Timespec) -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Exact up to 2^53.
-#[allow(clippy::cast_precision_loss)]
 fn exact(value: u64) -> f64 {
     value as f64
 }

@@ -77,7 +77,6 @@ impl<R: Recorder> Sink for Publisher<R> {
         self.recorder.register_counter(&key(metric, labels), &METADATA).absolute(value);
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn seconds(&mut self, metric: &Metric, labels: &Labels<'_>, value: f64) {
         self.counter(metric, labels, value as u64);
     }
@@ -108,7 +107,6 @@ impl Recorded {
     /// The observations that are new: their mean and number. The mean is held inside the bucket,
     /// because a snapshot can have a sum that is ahead of its count, and a mean can be rounded; what
     /// the sum lacks thereby is made up for by the next observations.
-    #[allow(clippy::cast_precision_loss)]
     fn advance(
         &mut self,
         bucket: super::BucketSnapshot,

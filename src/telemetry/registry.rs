@@ -247,7 +247,6 @@ fn collect_rejected(groups: &Groups, sink: &mut dyn Sink) {
     }
 }
 
-#[allow(clippy::cast_sign_loss)]
 fn collect_acceptors(acceptors: &ByOwner<AcceptorCells>, sink: &mut dyn Sink) {
     let last_turns = acceptors.values().map(|cells| cells.last_turn_unix_micros.value());
     if let Some(oldest) = last_turns.min() {
@@ -285,7 +284,6 @@ fn by_value<L: LabelValue>(
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn whole(value: i64) -> f64 {
     value as f64
 }

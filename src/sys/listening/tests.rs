@@ -12,6 +12,7 @@ use rustix::io::fcntl_getfd;
 use socket2::SockRef;
 
 use super::*;
+use crate::sys::limits;
 
 fn listen_on(address: &str) -> Result<ListeningSocket, ListenError> {
     listen(&address.parse().unwrap(), &ListenOptions::default())
@@ -95,6 +96,22 @@ fn remedies_name_the_missing_capability() {
     assert!(text.contains("CAP_NET_BIND_SERVICE"), "{text}");
     let text = error(ListenStep::Transparent, libc::EPERM).to_string();
     assert!(text.contains("CAP_NET_ADMIN"), "{text}");
+}
+
+#[test]
+fn a_transparent_listener_takes_foreign_addresses_or_is_plainly_refused() {
+    let options = ListenOptions { transparent: true, ..ListenOptions::default() };
+    // Documentation addresses, which no interface here has: only a transparent socket can bind to them.
+    for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+        match listen(&address.parse().unwrap(), &options) {
+            Ok(socket) => assert_ne!(tcp_address(&socket).port(), 0),
+            Err(error) => {
+                assert!(!limits::capabilities_of_thread().net_admin, "{error}");
+                assert_eq!(error.step, ListenStep::Transparent);
+                assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+            }
+        }
+    }
 }
 
 #[test]

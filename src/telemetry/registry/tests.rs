@@ -27,7 +27,6 @@ impl Series {
 }
 
 impl Sink for Series {
-    #[allow(clippy::cast_precision_loss)]
     fn counter(&mut self, metric: &Metric, labels: &[(&'static str, &str)], value: u64) {
         assert!(metric.name.ends_with("_total"), "{}", metric.name);
         self.put(metric, labels, value as f64);
@@ -43,7 +42,6 @@ impl Sink for Series {
         self.put(metric, labels, value);
     }
 
-    #[allow(clippy::cast_precision_loss)]
     fn histogram(
         &mut self,
         metric: &Metric,

@@ -5,8 +5,7 @@
 //! from end to end: what one side does not take is not received from the other. A direction that
 //! turns out to be bulk changes to large receive buffers, and back.
 //!
-//! Flows in: two connected streams. Flows out: an [`Ended`]. It owns both streams and never looks
-//! at the bytes.
+//! Flows in: two connected streams. Flows out: an [`Ended`]. It never looks at the bytes.
 
 use std::{
     future::poll_fn,
@@ -69,30 +68,31 @@ pub struct Ended {
 /// Told about bytes as they pass.
 pub trait Meter {
     /// So many came from downstream and were handed over to upstream.
-    fn received(&mut self, bytes: usize);
+    fn received(&self, bytes: usize);
     /// So many came from upstream and were handed over to downstream.
-    fn sent(&mut self, bytes: usize);
+    fn sent(&self, bytes: usize);
 }
 
 impl Meter for () {
-    fn received(&mut self, _: usize) {}
-    fn sent(&mut self, _: usize) {}
+    fn received(&self, _: usize) {}
+    fn sent(&self, _: usize) {}
 }
 
 /// How long the bytes that arrived before a reset may take to leave.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
-/// Relays between two streams until both directions have ended, one fails, or time runs out. Then
-/// both are closed.
+/// Relays between two streams until both directions have ended, one fails, or time runs out. Both
+/// are then to be dropped: where one side has reset its connection, dropping the other resets that.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future closes both streams.
-pub async fn relay(
-    downstream: Stream,
-    upstream: Stream,
+/// Dropping the future loses no bytes: what was received and not forwarded is still there to be
+/// received.
+pub async fn pipe(
+    downstream: &mut Stream,
+    upstream: &mut Stream,
     timeouts: Timeouts,
-    meter: &mut impl Meter,
+    meter: &impl Meter,
 ) -> Ended {
     let mut relay = Relay {
         moved_at: downstream.now(),
@@ -104,25 +104,25 @@ pub async fn relay(
         quiet: Quiet::default(),
     };
     let why = poll_fn(|cx| relay.poll(cx, meter)).await;
-    let Relay { mut downstream, mut upstream, up, down, .. } = relay;
+    let Relay { downstream, upstream, up, down, .. } = relay;
     let ended = Ended { why, received: up.bytes, sent: down.bytes };
     match why {
         Why::Done | Why::IdleTimeout | Why::HalfCloseTimeout => {}
         Why::DownstreamReset => {
             let _ = timeout(LAST_BYTES, upstream.flush()).await;
-            upstream.reset();
+            upstream.reset_on_drop();
         }
         Why::UpstreamReset => {
             let _ = timeout(LAST_BYTES, downstream.flush()).await;
-            downstream.reset();
+            downstream.reset_on_drop();
         }
     }
     ended
 }
 
-struct Relay {
-    downstream: Stream,
-    upstream: Stream,
+struct Relay<'s> {
+    downstream: &'s mut Stream,
+    upstream: &'s mut Stream,
     up: Direction,
     down: Direction,
     timeouts: Timeouts,
@@ -130,11 +130,11 @@ struct Relay {
     quiet: Quiet,
 }
 
-impl Relay {
-    fn poll(&mut self, cx: &mut Context<'_>, meter: &mut impl Meter) -> Poll<Why> {
+impl Relay<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, meter: &impl Meter) -> Poll<Why> {
         let before = (self.up.bytes, self.down.bytes);
-        let up = self.up.poll(&mut self.downstream, &mut self.upstream, cx);
-        let down = self.down.poll(&mut self.upstream, &mut self.downstream, cx);
+        let up = self.up.poll(self.downstream, self.upstream, cx);
+        let down = self.down.poll(self.upstream, self.downstream, cx);
         let moved = (self.up.bytes - before.0, self.down.bytes - before.1);
         if moved != (0, 0) {
             self.moved_at = self.downstream.now();

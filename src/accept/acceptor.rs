@@ -1,0 +1,204 @@
+//! The acceptor: gives each connection to the shard that its policy chooses.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    balance::{Balancer, NoShard},
+    entrance::{Entrance, Entrances, Place},
+};
+use crate::{
+    listener::{LimitGuard, table::ListenerId},
+    ring::Nanoseconds,
+    runtime::{Executor, Turns, sleep},
+    shard::{self, Accepted, Mailbox, Shared, inbox::Refused},
+    telemetry::{AcceptorCells, RejectReason},
+};
+
+/// What an acceptor is told.
+pub(crate) enum Command {
+    /// Answer, to show that the loop turns.
+    Answer(mpsc::Sender<usize>),
+    /// Accept on a socket.
+    Accept(Entrance),
+    /// Stop accepting for a listener, and say so.
+    StopAccepting(ListenerId, mpsc::Sender<()>),
+    /// End.
+    Stop,
+}
+
+/// One acceptor.
+pub(crate) struct Acceptor {
+    index: usize,
+    shards: Arc<[Arc<shard::Remote>]>,
+    balancer: RefCell<Balancer>,
+    /// 0: no limit.
+    max_connections: u64,
+    /// Shards that were given something since the last flush.
+    touched: RefCell<Vec<bool>>,
+    /// Connections that no inbox had room for.
+    waiting: RefCell<VecDeque<(OwnedFd, ListenerId, Option<LimitGuard>)>>,
+    excluded: Cell<Vec<usize>>,
+    cells: Arc<AcceptorCells>,
+    shared: Arc<Shared>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        index: usize,
+        shards: Arc<[Arc<shard::Remote>]>,
+        balancer: Balancer,
+        max_connections: u64,
+        shared: Arc<Shared>,
+    ) -> Acceptor {
+        Acceptor {
+            index,
+            touched: RefCell::new(vec![false; shards.len()]),
+            shards,
+            balancer: RefCell::new(balancer),
+            max_connections,
+            waiting: RefCell::default(),
+            excluded: Cell::default(),
+            cells: shared.registry.acceptor(index),
+            shared,
+        }
+    }
+
+    /// Accepts as it is told until it is told to stop.
+    pub(crate) async fn run(self, commands: Arc<Mailbox<Command>>) {
+        let index = self.index;
+        let shared = Arc::clone(&self.shared);
+        let entrances = Entrances::new(Rc::new(self), shared);
+        let mut received = VecDeque::new();
+        loop {
+            commands.receive(&mut received).await;
+            for command in received.drain(..) {
+                match command {
+                    Command::Answer(to) => drop(to.send(index)),
+                    Command::Accept(entrance) => {
+                        let name = Arc::clone(&entrance.name);
+                        if let Err(error) = entrances.open(entrance) {
+                            tracing::error!(listener = %name, "cannot accept: {error}");
+                        }
+                    }
+                    Command::StopAccepting(listener, done) => {
+                        entrances.close(listener).await;
+                        let _ = done.send(());
+                    }
+                    Command::Stop => return,
+                }
+            }
+        }
+    }
+
+    /// Gives a connection to the shard that `guard` counts it on, or to another one where that has
+    /// no room. `Err` gives it back where none has.
+    fn hand_over(&self, mut accepted: Accepted) -> Result<(), (Accepted, NoShard)> {
+        let mut excluded = self.excluded.take();
+        excluded.clear();
+        let result = loop {
+            let shard = accepted.guard.shard();
+            match self.shards[shard].inbox.push(accepted) {
+                Ok(()) => {
+                    self.touched.borrow_mut()[shard] = true;
+                    break Ok(());
+                }
+                Err(Refused { item, .. }) => accepted = item,
+            }
+            self.cells.handoffs_redealt.increment();
+            excluded.push(shard);
+            let assigned = self.balancer.borrow_mut().assign_excluding(&excluded);
+            match assigned {
+                Ok(guard) => accepted.guard = guard,
+                Err(why) => break Err((accepted, why)),
+            }
+        };
+        self.excluded.set(excluded);
+        result
+    }
+
+    /// Tries to place what waits. False: something still does.
+    fn place_waiting(&self) -> bool {
+        while let Some((socket, listener, limit)) = self.pop_waiting() {
+            // It was counted as accepted, and is closed if a limit was reached meanwhile.
+            let _ = self.place(socket, listener, limit);
+            if self.is_behind() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn pop_waiting(&self) -> Option<(OwnedFd, ListenerId, Option<LimitGuard>)> {
+        self.waiting.borrow_mut().pop_front()
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+}
+
+impl Place for Acceptor {
+    fn place(
+        &self,
+        socket: OwnedFd,
+        listener: ListenerId,
+        limit: Option<LimitGuard>,
+    ) -> Result<(), RejectReason> {
+        let assigned = self.balancer.borrow_mut().assign();
+        let (accepted, why) = match assigned {
+            Ok(guard) => {
+                // Claimed first and compared then, so that acceptors cannot exceed it together.
+                if self.max_connections > 0 && self.shared.loads.total() > self.max_connections {
+                    return Err(RejectReason::Limit);
+                }
+                match self.hand_over(Accepted { socket, listener, guard, limit }) {
+                    Ok(()) => return Ok(()),
+                    Err((accepted, why)) => ((accepted.socket, accepted.limit), why),
+                }
+            }
+            Err(why) => ((socket, limit), why),
+        };
+        match why {
+            NoShard::AtCap => Err(RejectReason::ShardLimit),
+            NoShard::Excluded => {
+                self.waiting.borrow_mut().push_back((accepted.0, listener, accepted.1));
+                Ok(())
+            }
+            // Every shard has died: the process is not ready, and nobody can serve.
+            NoShard::Unavailable => Err(RejectReason::ShardLimit),
+        }
+    }
+
+    fn flush(&self) {
+        for (shard, touched) in self.shards.iter().zip(self.touched.borrow_mut().iter_mut()) {
+            if std::mem::take(touched) {
+                shard.inbox.wake();
+            }
+        }
+    }
+
+    async fn room(&self) {
+        while !self.place_waiting() {
+            self.flush();
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.flush();
+    }
+}
+
+/// Notes when an acceptor's loop turned.
+pub(crate) struct AcceptorTurns(pub(crate) Arc<AcceptorCells>);
+
+impl Turns for AcceptorTurns {
+    fn turned(&self, _: &Executor, _: Nanoseconds, _: Nanoseconds) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.0.last_turn_unix_micros.set(now.as_micros() as i64);
+    }
+}

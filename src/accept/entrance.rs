@@ -1,0 +1,230 @@
+//! Listening sockets of one thread, and the loops that accept on them.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    future::poll_fn,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use crate::{
+    listener::{Limit, LimitGuard, table::ListenerId},
+    net::Accepting,
+    runtime::{JoinHandle, sleep, spawn},
+    shard::Shared,
+    telemetry::{AcceptCells, AcceptError, RejectReason},
+};
+
+/// A listening socket for one thread to accept on.
+pub(crate) struct Entrance {
+    pub(crate) listener: ListenerId,
+    pub(crate) name: Arc<str>,
+    pub(crate) socket: OwnedFd,
+    pub(crate) limit: Option<Arc<Limit>>,
+    /// Others accept on the same socket, so what is in its queue is not lost when we stop.
+    pub(crate) inherited: bool,
+    pub(crate) cells: Arc<AcceptCells>,
+}
+
+/// Where accepted connections go.
+pub(crate) trait Place: 'static {
+    /// Passes a connection on, or closes it for the reason that is returned.
+    fn place(
+        &self,
+        socket: OwnedFd,
+        listener: ListenerId,
+        limit: Option<LimitGuard>,
+    ) -> Result<(), RejectReason>;
+
+    /// Called after each batch.
+    fn flush(&self) {}
+
+    /// Waits until more connections can be taken.
+    async fn room(&self) {}
+}
+
+/// The entrances of one thread.
+pub(crate) struct Entrances<P> {
+    place: Rc<P>,
+    shared: Arc<Shared>,
+    open: RefCell<HashMap<ListenerId, (Rc<Door>, JoinHandle<()>)>>,
+}
+
+struct Door {
+    entrance: Entrance,
+    accepting: Accepting,
+}
+
+impl<P: Place> Entrances<P> {
+    pub(crate) fn new(place: Rc<P>, shared: Arc<Shared>) -> Entrances<P> {
+        Entrances { place, shared, open: RefCell::default() }
+    }
+
+    /// Begins to accept.
+    pub(crate) fn open(&self, mut entrance: Entrance) -> io::Result<()> {
+        let socket = entrance.socket.try_clone()?;
+        let socket = std::mem::replace(&mut entrance.socket, socket);
+        let listener = entrance.listener;
+        let door = Rc::new(Door { accepting: Accepting::adopt(socket), entrance });
+        let accept = accept(Rc::clone(&door), Rc::clone(&self.place), Arc::clone(&self.shared));
+        self.open.borrow_mut().insert(listener, (door, spawn(accept)));
+        Ok(())
+    }
+
+    /// Stops accepting for a listener. Connections that the kernel has queued are taken first.
+    pub(crate) async fn close(&self, listener: ListenerId) {
+        let Some((door, accept)) = self.open.borrow_mut().remove(&listener) else { return };
+        accept.cancel().await;
+        door.accepting.stop().await;
+        while let Some(accepted) = door.accepting.take() {
+            if let Ok(socket) = accepted {
+                door.admit(socket, &*self.place);
+            }
+        }
+        if !door.entrance.inherited {
+            while let Some(socket) = door.take_queued() {
+                door.admit(socket, &*self.place);
+            }
+        }
+        self.place.flush();
+        door.entrance.cells.accepting.set(0);
+    }
+
+    /// The listeners that are accepted for.
+    pub(crate) fn listeners(&self) -> Vec<ListenerId> {
+        self.open.borrow().keys().copied().collect()
+    }
+}
+
+impl Door {
+    fn admit<P: Place>(&self, socket: OwnedFd, place: &P) {
+        let cells = &self.entrance.cells;
+        cells.accepts.increment();
+        let limit = match self.entrance.limit.as_ref().map(Limit::try_enter) {
+            Some(None) => return cells.rejected.increment(RejectReason::ListenerLimit),
+            Some(entered) => entered,
+            None => None,
+        };
+        if let Err(reason) = place.place(socket, self.entrance.listener, limit) {
+            cells.rejected.increment(reason);
+        }
+    }
+
+    /// A connection that waits in the kernel's queue.
+    fn take_queued(&self) -> Option<OwnedFd> {
+        use rustix::{
+            event::{PollFd, PollFlags, Timespec, poll},
+            net::{SocketFlags, accept_with},
+        };
+        let socket = self.entrance.socket.as_fd();
+        let mut poll_fds = [PollFd::new(&socket, PollFlags::IN)];
+        // Nobody else accepts here, so what is ready stays ready and accept does not block.
+        match poll(&mut poll_fds, Some(&Timespec::default())) {
+            Ok(1..) => accept_with(socket, SocketFlags::CLOEXEC).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Accepts until it is cancelled.
+async fn accept<P: Place>(door: Rc<Door>, place: Rc<P>, shared: Arc<Shared>) {
+    let cells = &door.entrance.cells;
+    let mut pause = Pause::default();
+    cells.accepting.set(1);
+    loop {
+        let mut next = Some(door.accepting.accept().await);
+        while let Some(accepted) = next {
+            match accepted {
+                Ok(socket) => {
+                    pause = Pause::default();
+                    door.admit(socket, &*place);
+                }
+                Err(error) => {
+                    place.flush();
+                    if is_unlucky(&error) {
+                        continue_after(&error, cells);
+                    } else {
+                        cells.accepting.set(0);
+                        pause.wait(&error, &door.entrance, &shared).await;
+                        cells.accepting.set(1);
+                    }
+                }
+            }
+            next = door.accepting.take();
+        }
+        place.flush();
+        place.room().await;
+    }
+}
+
+fn continue_after(error: &io::Error, cells: &AcceptCells) {
+    // A client that gave up while it was queued is nothing.
+    if error.raw_os_error() != Some(libc::ECONNABORTED) {
+        cells.errors.increment(AcceptError::from_errno(error.raw_os_error().unwrap_or(0)));
+    }
+}
+
+/// Whether the error is about one connection, so that the next accept may well succeed: what
+/// accept(2) passes on from the new socket.
+fn is_unlucky(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+        )
+    )
+}
+
+/// Waits while accepting cannot succeed, longer each time in a row.
+struct Pause {
+    next: Duration,
+}
+
+impl Default for Pause {
+    fn default() -> Pause {
+        Pause { next: Duration::from_millis(10) }
+    }
+}
+
+impl Pause {
+    const MAX: Duration = Duration::from_secs(1);
+
+    async fn wait(&mut self, error: &io::Error, entrance: &Entrance, shared: &Shared) {
+        let errno = error.raw_os_error().unwrap_or(0);
+        entrance.cells.errors.increment(AcceptError::from_errno(errno));
+        if self.next == Pause::default().next {
+            tracing::warn!(
+                listener = %entrance.name,
+                "accepting pauses: {error}; raise RLIMIT_NOFILE or the memory limit, or lower \
+                 limits.connections"
+            );
+        }
+        let mut timer = pin!(sleep(self.next));
+        let mut waiting = false;
+        poll_fn(|cx| {
+            if !waiting {
+                waiting = true;
+                shared.starved_acceptors.wait(cx.waker().clone());
+                return timer.as_mut().poll(cx);
+            }
+            // Polled again: either the timer fired, or a connection was closed.
+            Poll::Ready(())
+        })
+        .await;
+        self.next = (self.next * 2).min(Pause::MAX);
+    }
+}

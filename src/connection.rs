@@ -1,0 +1,211 @@
+//! A downstream connection, as a service receives it.
+//!
+//! It is the stream, and with it everything that belongs to the connection's life: its load on the
+//! shard, its place under a listener's limit, its counts. They end when it is dropped, and not
+//! before.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    listener::{LimitGuard, RouteOnShard},
+    net::Stream,
+    proxy_protocol::{self, Header, Parsed},
+    runtime::timeout,
+    shard::{Balanced, Shard},
+    telemetry::{CloseReason, ListenerCells, RejectReason},
+};
+
+/// How long a PROXY protocol header may take to arrive.
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A downstream connection. It is used as the [`Stream`] that it holds.
+pub struct Connection {
+    stream: Balanced<Stream>,
+    original_destination: Option<SocketAddr>,
+    proxied: Option<(SocketAddr, SocketAddr)>,
+    expects_proxy_header: bool,
+    close_reason: Option<CloseReason>,
+    rejected: bool,
+    shard: Shard,
+    route: Rc<RouteOnShard>,
+    _limit: Option<LimitGuard>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        stream: Balanced<Stream>,
+        original_destination: Option<SocketAddr>,
+        expects_proxy_header: bool,
+        shard: Shard,
+        route: Rc<RouteOnShard>,
+        limit: Option<LimitGuard>,
+    ) -> Connection {
+        route.cells.connections.increment();
+        route.cells.active.add(1);
+        Connection {
+            stream,
+            original_destination,
+            proxied: None,
+            expects_proxy_header,
+            close_reason: None,
+            rejected: false,
+            shard,
+            route,
+            _limit: limit,
+        }
+    }
+
+    /// Where the client was connecting to before the connection was redirected here; `None` where
+    /// it was not, or the listener does not ask.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        self.original_destination
+    }
+
+    /// The client's address: from the PROXY header if there was one, else the socket's peer.
+    ///
+    /// # Errors
+    ///
+    /// What `getpeername(2)` gives.
+    pub fn client_address(&self) -> io::Result<Option<SocketAddr>> {
+        match self.proxied {
+            Some((client, _)) => Ok(Some(client)),
+            None => self.stream.peer_address(),
+        }
+    }
+
+    /// The address that the client connected to: from the PROXY header if there was one, else the
+    /// original destination, else the socket's own.
+    ///
+    /// # Errors
+    ///
+    /// What `getsockname(2)` gives.
+    pub fn server_address(&self) -> io::Result<Option<SocketAddr>> {
+        match (self.proxied, self.original_destination) {
+            (Some((_, server)), _) | (None, Some(server)) => Ok(Some(server)),
+            (None, None) => self.stream.local_address(),
+        }
+    }
+
+    /// The name of the listener that matched.
+    pub fn listener(&self) -> &str {
+        &self.route.name
+    }
+
+    /// The shard that carries the connection.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Says why the connection ends, for the metrics. Without it, a connection that is dropped was
+    /// done, or was cut by a drain.
+    pub fn set_close_reason(&mut self, reason: CloseReason) {
+        self.close_reason = Some(reason);
+    }
+
+    /// Closes the connection, which was not served. It counts as rejected.
+    pub fn reject(mut self, reason: RejectReason) {
+        self.mark_rejected(reason);
+    }
+
+    /// Says that the connection, which is about to be dropped, was not served.
+    pub(crate) fn mark_rejected(&mut self, reason: RejectReason) {
+        self.route.cells.rejected.increment(reason);
+        self.rejected = true;
+    }
+
+    /// The counts of its listener on this shard.
+    pub(crate) fn counts(&self) -> Arc<ListenerCells> {
+        Arc::clone(&self.route.cells)
+    }
+
+    pub(crate) fn expects_proxy_header(&self) -> bool {
+        self.expects_proxy_header
+    }
+
+    /// Reads the PROXY header that the listener requires. What came behind it is received next.
+    pub(crate) async fn read_proxy_header(&mut self) -> Result<(), ()> {
+        match timeout(PROXY_HEADER_TIMEOUT, self.receive_proxy_header()).await {
+            Ok(Some(header)) => {
+                self.proxied = header.addresses();
+                Ok(())
+            }
+            Ok(None) | Err(_) => {
+                self.set_close_reason(CloseReason::Protocol);
+                self.stream.reset_on_drop();
+                Err(())
+            }
+        }
+    }
+
+    async fn receive_proxy_header(&mut self) -> Option<Header> {
+        let mut head = Vec::new();
+        loop {
+            let mut chunk = self.stream.receive().await.ok()??;
+            let before = head.len();
+            head.extend_from_slice(&chunk);
+            match proxy_protocol::parse(&head) {
+                Ok(Parsed::Incomplete) => {}
+                Ok(Parsed::Done { header, consumed }) => {
+                    chunk.advance(consumed - before);
+                    self.stream.unreceive(chunk);
+                    return Some(header);
+                }
+                Err(error) => {
+                    self.shard.log_peer(|suppressed| {
+                        tracing::warn!(
+                            listener = %self.route.name,
+                            suppressed,
+                            "closed a connection without a valid PROXY header: {error}"
+                        );
+                    });
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.route.cells.active.add(-1);
+        if !self.rejected {
+            let default = match self.shard.is_cutting() {
+                true => CloseReason::Drain,
+                false => CloseReason::Done,
+            };
+            self.route.cells.closed.increment(self.close_reason.unwrap_or(default));
+        }
+        self.shard.connection_closed();
+    }
+}
+
+impl Deref for Connection {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("listener", &self.route.name)
+            .field("original_destination", &self.original_destination)
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,281 @@
+//! The byte relay, as a service: every connection is joined to one upstream connection.
+
+mod pipe;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use self::pipe::{Ended, Meter, Timeouts, Why, pipe};
+use crate::{
+    connection::Connection,
+    proxy_protocol::{V1_UNKNOWN, V2_LOCAL, encode_v1, encode_v2},
+    service::{Service, ServiceFactory},
+    shard::Shard,
+    sys::dial::Keepalive,
+    telemetry::{CloseReason, ClusterCells, RejectReason},
+    upstream::{ConnectError, ConnectOptions, Connected, Source, connect},
+};
+
+/// Forwards connections byte by byte. It is a [`ServiceFactory`]: give it to a
+/// [`Listener`](crate::Listener).
+#[derive(Clone, Debug)]
+#[must_use = "give it to a listener"]
+pub struct Relay {
+    cluster: Arc<str>,
+    to: To,
+    options: ConnectOptions,
+    timeouts: Timeouts,
+    proxy_header: ProxyHeader,
+    mistake: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum To {
+    OriginalDestination,
+    Addresses(Arc<[SocketAddr]>),
+}
+
+/// Which PROXY protocol header upstream connections begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyHeader {
+    /// None.
+    #[default]
+    Off,
+    /// Version 1, in text.
+    V1,
+    /// Version 2, in binary.
+    V2,
+}
+
+impl Relay {
+    /// Forwards each connection to where its client was connecting when it was redirected. Its
+    /// cluster is called `passthrough`.
+    pub fn to_original_destination() -> Relay {
+        Relay::new("passthrough", To::OriginalDestination)
+    }
+
+    /// Forwards to the first of these addresses that answers. They are tried in order for each
+    /// connection.
+    pub fn to<A: AsRef<str>>(addresses: impl IntoIterator<Item = A>) -> Relay {
+        let mut parsed = Vec::new();
+        let mut mistake = None;
+        for address in addresses {
+            match address.as_ref().parse() {
+                Ok(address) => parsed.push(address),
+                Err(_) => {
+                    let address = address.as_ref();
+                    mistake.get_or_insert(format!("{address:?} is no ip:port to relay to"));
+                }
+            }
+        }
+        if parsed.is_empty() {
+            mistake.get_or_insert("a relay needs an address to relay to".to_owned());
+        }
+        let name: Vec<String> = parsed.iter().map(SocketAddr::to_string).collect();
+        let mut relay = Relay::new(&name.join(","), To::Addresses(parsed.into()));
+        relay.mistake = mistake;
+        relay
+    }
+
+    fn new(cluster: &str, to: To) -> Relay {
+        Relay {
+            cluster: cluster.into(),
+            to,
+            options: ConnectOptions::default(),
+            timeouts: Timeouts::default(),
+            proxy_header: ProxyHeader::Off,
+            mistake: None,
+        }
+    }
+
+    /// The name of the cluster, in metrics. Default: its addresses.
+    pub fn cluster(mut self, name: &str) -> Relay {
+        self.cluster = name.into();
+        self
+    }
+
+    /// Connects from this address of the host, for destinations of its family. Inbound sidecars use
+    /// 127.0.0.6 and ::6, which the redirect rules let pass.
+    pub fn source(mut self, address: &str) -> Relay {
+        match address.parse::<IpAddr>() {
+            Ok(address) => self.options.set_source(address),
+            Err(_) => {
+                self.mistake.get_or_insert(format!("the source {address:?} is no IP address"));
+            }
+        }
+        self
+    }
+
+    /// Connects from the client's own address, which needs CAP_NET_ADMIN and rules that bring the
+    /// answers back.
+    pub fn transparent_source(mut self) -> Relay {
+        self.options.source = Source::Client;
+        self
+    }
+
+    /// Sets SO_MARK on upstream sockets, so that rules can tell them from others; needs
+    /// CAP_NET_ADMIN.
+    pub fn mark(mut self, mark: u32) -> Relay {
+        self.options.mark = Some(mark);
+        self
+    }
+
+    /// How long each address may take to answer; `None` leaves it to the kernel. Default: 5 s.
+    pub fn connect_timeout(mut self, timeout: Option<Duration>) -> Relay {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// Ends connections on which nothing moves. Default: 1 h each.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Relay {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// TCP keepalive on upstream connections; `None` switches it off. Default: the first probe after
+    /// 180 s without a sign of life, 9 more every 20 s.
+    pub fn keepalive(mut self, idle: Option<Duration>) -> Relay {
+        self.options.keepalive = idle.map(|idle| Keepalive { idle, ..Keepalive::default() });
+        self
+    }
+
+    /// Ends upstream connections whose peer acknowledges nothing for so long (TCP_USER_TIMEOUT). It
+    /// ends a peer that lives and reads slowly as well, so it is off by default.
+    pub fn user_timeout(mut self, timeout: Option<Duration>) -> Relay {
+        self.options.user_timeout = timeout;
+        self
+    }
+
+    /// Begins upstream connections with a PROXY protocol header that names the client. Default: off.
+    pub fn proxy_header(mut self, header: ProxyHeader) -> Relay {
+        self.proxy_header = header;
+        self
+    }
+}
+
+impl ServiceFactory for Relay {
+    type Service = RelayOnShard;
+
+    fn make(&self, shard: &Shard) -> RelayOnShard {
+        RelayOnShard { relay: self.clone(), cells: shard.cluster(&self.cluster) }
+    }
+
+    fn needs_original_destination(&self) -> bool {
+        matches!(self.to, To::OriginalDestination)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.mistake.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// A [`Relay`] on one shard.
+#[derive(Debug)]
+pub struct RelayOnShard {
+    relay: Relay,
+    cells: Arc<ClusterCells>,
+}
+
+impl Service for RelayOnShard {
+    async fn serve(&self, mut connection: Connection) {
+        let Some(mut upstream) = self.connect(&mut connection).await else { return };
+        let meter = Counts { connection: &connection.counts(), cluster: &self.cells };
+        let ended =
+            pipe(&mut connection, &mut upstream.stream, self.relay.timeouts, &meter).await;
+        connection.set_close_reason(match ended.why {
+            Why::Done => CloseReason::Done,
+            Why::DownstreamReset => CloseReason::DownstreamReset,
+            Why::UpstreamReset => CloseReason::UpstreamReset,
+            Why::IdleTimeout => CloseReason::IdleTimeout,
+            Why::HalfCloseTimeout => CloseReason::HalfCloseTimeout,
+        });
+    }
+}
+
+impl RelayOnShard {
+    /// Connects to the upstream. `None` where the connection was refused or reset instead.
+    async fn connect(&self, connection: &mut Connection) -> Option<Connected> {
+        let client = match (self.relay.options.source, self.relay.proxy_header) {
+            (Source::Client, _) | (_, ProxyHeader::V1 | ProxyHeader::V2) => {
+                connection.client_address().ok().flatten()
+            }
+            _ => None,
+        };
+        let original;
+        let addresses = match &self.relay.to {
+            To::Addresses(addresses) => &addresses[..],
+            To::OriginalDestination => {
+                original = connection.original_destination();
+                original.as_slice()
+            }
+        };
+        let table = connection.shard().shared().table.load_full();
+        let connected =
+            connect(addresses, &self.relay.options, client, &table.loops, &self.cells).await;
+        match connected {
+            Ok(mut upstream) => {
+                if let Some(header) = self.header(connection, client) {
+                    // A failure shows itself when the relay sends.
+                    let _ = upstream.stream.start_send(header);
+                }
+                Some(upstream)
+            }
+            Err(ConnectError::Loop) => {
+                connection.mark_rejected(RejectReason::Loop);
+                None
+            }
+            Err(ConnectError::NoAddress) => {
+                connection.mark_rejected(RejectReason::Missing);
+                None
+            }
+            Err(ConnectError::Failed { address, error }) => {
+                connection.shard().log_peer(|suppressed| {
+                    tracing::info!(
+                        listener = connection.listener(),
+                        cluster = %self.relay.cluster,
+                        suppressed,
+                        "cannot connect to {address}: {error}"
+                    );
+                });
+                connection.set_close_reason(CloseReason::UpstreamFailed);
+                connection.reset_on_drop();
+                None
+            }
+        }
+    }
+
+    fn header(&self, connection: &Connection, client: Option<SocketAddr>) -> Option<Vec<u8>> {
+        let server = match self.relay.proxy_header {
+            ProxyHeader::Off => return None,
+            ProxyHeader::V1 | ProxyHeader::V2 => connection.server_address().ok().flatten(),
+        };
+        Some(match (self.relay.proxy_header, client, server) {
+            (ProxyHeader::V1, Some(client), Some(server)) => encode_v1(client, server),
+            (ProxyHeader::V1, ..) => V1_UNKNOWN.to_vec(),
+            (_, Some(client), Some(server)) => encode_v2(client, server),
+            (_, ..) => V2_LOCAL.to_vec(),
+        })
+    }
+}
+
+/// Counts a relay's bytes under its listener and its cluster.
+struct Counts<'c> {
+    connection: &'c crate::telemetry::ListenerCells,
+    cluster: &'c ClusterCells,
+}
+
+impl Meter for Counts<'_> {
+    fn received(&self, bytes: usize) {
+        self.connection.received_bytes.add(bytes as u64);
+        self.cluster.sent_bytes.add(bytes as u64);
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.connection.sent_bytes.add(bytes as u64);
+        self.cluster.received_bytes.add(bytes as u64);
+    }
+}

@@ -1,0 +1,134 @@
+//! What happens to a connection when it arrives on its shard: its original destination is looked
+//! up, a route is found, and the route's service gets it.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    os::fd::AsFd,
+    rc::Rc,
+    sync::Arc,
+};
+
+use super::{Accepted, Balanced, Shard};
+use crate::{
+    connection::Connection,
+    listener::{
+        RouteOnShard, Table,
+        table::{ListenerEntry, Route, Verdict},
+    },
+    net::Stream,
+    telemetry::{ListenerCells, RejectReason},
+};
+
+/// The arrivals of one shard.
+pub(crate) struct Arrivals {
+    shard: Shard,
+    known: RefCell<Known>,
+}
+
+/// What was made for the table that is in force.
+struct Known {
+    table: Arc<Table>,
+    routes: HashMap<u64, Rc<RouteOnShard>>,
+    listeners: HashMap<Arc<str>, Arc<ListenerCells>>,
+}
+
+impl Arrivals {
+    pub(crate) fn new(shard: Shard) -> Arrivals {
+        let table = shard.shared().table.load_full();
+        let known = Known { table, routes: HashMap::new(), listeners: HashMap::new() };
+        Arrivals { shard, known: RefCell::new(known) }
+    }
+
+    /// Starts to serve a connection, or closes it.
+    pub(crate) fn arrive(&self, accepted: Accepted) {
+        let table = self.current_table();
+        // A listener that a reload took away while this connection was on its way.
+        let Some(entry) = table.listeners.get(&accepted.listener) else { return };
+        let lookup = entry.lookup().map(|lookup| lookup.lookup(accepted.socket.as_fd()));
+        let found = match lookup.transpose() {
+            Ok(found) => found,
+            Err(error) => {
+                self.shard.log_peer(|suppressed| {
+                    tracing::warn!(
+                        listener = %entry.name,
+                        suppressed,
+                        "cannot look up an original destination: {error}"
+                    );
+                });
+                return self.refuse(entry, RejectReason::Missing);
+            }
+        };
+        match entry.decide(found, &table) {
+            Verdict::Refuse { reason, lookup } => {
+                if let Some(result) = lookup {
+                    self.cells(&entry.name).lookups.increment(result);
+                }
+                self.refuse(entry, reason);
+            }
+            Verdict::Serve { route, destination, lookup } => {
+                if let Some(result) = lookup {
+                    self.cells(&entry.name).lookups.increment(result);
+                }
+                let limit = match route.limit.as_ref().map(|limit| limit.try_enter()) {
+                    Some(None) => {
+                        let route = self.route(route);
+                        return route.cells.rejected.increment(RejectReason::ListenerLimit);
+                    }
+                    Some(entered) => entered,
+                    None => accepted.limit,
+                };
+                let stream = Balanced::new(Stream::adopt(accepted.socket), accepted.guard);
+                let route = self.route(route);
+                let service = Rc::clone(&route.service);
+                let shard = self.shard.clone();
+                let connection = Connection::new(
+                    stream,
+                    destination,
+                    entry.proxy_protocol,
+                    shard,
+                    route,
+                    limit,
+                );
+                service.start(connection);
+            }
+        }
+    }
+
+    /// The table in force. What was made for routes that are gone from it goes with the old one.
+    fn current_table(&self) -> Arc<Table> {
+        let known = &mut *self.known.borrow_mut();
+        let current = self.shard.shared().table.load();
+        if !Arc::ptr_eq(&current, &known.table) {
+            known.table = Arc::clone(&current);
+            known.routes.clear();
+        }
+        Arc::clone(&known.table)
+    }
+
+    fn route(&self, route: &Route) -> Rc<RouteOnShard> {
+        if let Some(known) = self.known.borrow().routes.get(&route.id) {
+            return Rc::clone(known);
+        }
+        // The factory is the embedder's code: nothing is borrowed while it runs.
+        let made = Rc::new(RouteOnShard {
+            name: Arc::clone(&route.name),
+            cells: self.cells(&route.name),
+            service: route.factory.make_any(&self.shard),
+        });
+        self.known.borrow_mut().routes.insert(route.id, Rc::clone(&made));
+        made
+    }
+
+    fn cells(&self, listener: &Arc<str>) -> Arc<ListenerCells> {
+        let known = &mut *self.known.borrow_mut();
+        let cells = known.listeners.entry(Arc::clone(listener)).or_insert_with(|| {
+            self.shard.registry().listener(listener, self.shard.index())
+        });
+        Arc::clone(cells)
+    }
+
+    fn refuse(&self, entry: &ListenerEntry, reason: RejectReason) {
+        self.cells(&entry.name).rejected.increment(reason);
+    }
+}

@@ -1,0 +1,73 @@
+//! An inbox that a task can wait for.
+//!
+//! Pushing and waking are two steps, so that a batch wakes once: whoever pushes calls
+//! [`Mailbox::wake`] after the last item. The wake-up is a [`Waker`]'s, so it finds its way to any
+//! executor: to a shard of ours it is a ring message, or nothing at all while that is awake.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    task::{Poll, Waker},
+};
+
+use super::inbox::{Inbox, Refused};
+use crate::sync::{Mutex, lock};
+
+pub(crate) struct Mailbox<T> {
+    inbox: Inbox<T>,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl<T> Mailbox<T> {
+    pub(crate) fn new(capacity: usize) -> Mailbox<T> {
+        Mailbox { inbox: Inbox::new(capacity), waker: Mutex::new(None) }
+    }
+
+    /// Adds an item; [`wake`](Self::wake) after the last one of a batch.
+    pub(crate) fn push(&self, item: T) -> Result<(), Refused<T>> {
+        self.inbox.push(item)
+    }
+
+    /// Wakes the receiver, if it waits.
+    pub(crate) fn wake(&self) {
+        let waker = lock(&self.waker).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Adds an item and wakes the receiver.
+    pub(crate) fn send(&self, item: T) -> Result<(), Refused<T>> {
+        let pushed = self.push(item);
+        self.wake();
+        pushed
+    }
+
+    /// Waits until something is there, and takes all of it into `items`, which is empty. Only one
+    /// task receives. Dropping the future loses nothing.
+    pub(crate) async fn receive(&self, items: &mut VecDeque<T>) {
+        poll_fn(|cx| {
+            if self.inbox.drain(items) > 0 {
+                return Poll::Ready(());
+            }
+            // Registered before the second look, so that what is pushed after it wakes.
+            *lock(&self.waker) = Some(cx.waker().clone());
+            match self.inbox.drain(items) {
+                0 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
+    /// Lets nothing in from now on; gives what was in.
+    pub(crate) fn close(&self) -> VecDeque<T> {
+        let left = self.inbox.close();
+        drop(lock(&self.waker).take());
+        left
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.inbox.len()
+    }
+}

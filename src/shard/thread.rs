@@ -1,0 +1,247 @@
+//! A shard's thread: where it runs, its ring, its main loop, and what happens when it dies.
+
+use std::{
+    collections::VecDeque,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+};
+
+use super::{
+    Accepted, Arrivals, Command, Remote, Shard, Shared,
+    inbox::Refused,
+    turns::ShardTurns,
+};
+use crate::{
+    accept::{Balancer, Entrances, LeastConnections, Place},
+    error::Error,
+    listener::{LimitGuard, table::ListenerId},
+    ring::{Capabilities, Pool, Reactor, Restrictions, RingDriver},
+    runtime::{Executor, spawn},
+    sys::placement::Placement,
+    telemetry::RejectReason,
+};
+
+/// Receive buffers of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Buffers {
+    pub(crate) small: u16,
+    pub(crate) small_size: u32,
+    pub(crate) large: u16,
+    pub(crate) large_size: u32,
+}
+
+impl Default for Buffers {
+    /// 4 MiB of small buffers, 8 MiB of large ones; only those that were used are resident.
+    fn default() -> Buffers {
+        Buffers { small: 1024, small_size: 4 << 10, large: 8, large_size: 1 << 20 }
+    }
+}
+
+/// How the rings of a proxy are made.
+#[derive(Clone)]
+pub(crate) struct RingSettings {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) restrictions: Restrictions,
+    pub(crate) buffers: Buffers,
+}
+
+impl RingSettings {
+    /// Makes the executor of the calling thread. `pools` says whether it receives.
+    pub(crate) fn executor(&self, receives: bool) -> Result<Rc<Executor>, Error> {
+        let Buffers { small, small_size, large, large_size } = self.buffers;
+        let mut pools = Vec::new();
+        if receives {
+            let failed = "mapping receive buffers";
+            pools.push(Pool::new(small, small_size).map_err(Error::system(failed))?);
+            pools.push(Pool::new(large, large_size).map_err(Error::system(failed))?);
+        }
+        let driver = RingDriver::new(self.capabilities, &self.restrictions, &pools)?;
+        Ok(Executor::new(Reactor::new(Box::new(driver), pools)))
+    }
+}
+
+/// Everything that a shard's thread starts with.
+pub(crate) struct ShardThread {
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) all: Arc<[Arc<Remote>]>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) placement: Placement,
+    pub(crate) ring: RingSettings,
+    /// Connections that it accepts itself, where the kernel chooses the shard; 0: no limit.
+    pub(crate) max_connections: u64,
+    pub(crate) connections_per_shard: u32,
+}
+
+impl ShardThread {
+    /// Starts the thread. It reports on `started` once it can serve, or why it cannot.
+    pub(crate) fn start(
+        self,
+        started: mpsc::Sender<Result<(), Error>>,
+    ) -> Result<JoinHandle<()>, Error> {
+        let name = format!("evenkeel-{}", self.remote.index);
+        thread::Builder::new()
+            .name(name)
+            .spawn(move || self.run(started))
+            .map_err(Error::system("starting a shard's thread"))
+    }
+
+    fn run(self, started: mpsc::Sender<Result<(), Error>>) {
+        if let Err(error) = self.placement.apply() {
+            // It serves as well where the kernel puts it.
+            tracing::warn!(shard = self.remote.index, "cannot place the shard: {error}");
+        }
+        let executor = match self.ring.executor(true) {
+            Ok(executor) => executor,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let cpu = match &self.placement {
+            Placement::Pinned(cpu) => Some(*cpu),
+            _ => None,
+        };
+        let index = self.remote.index;
+        let cells = self.shared.registry.shard(index);
+        cells.free_buffers.set(executor.reactor().free_buffers() as i64);
+        executor.observe_turns(Box::new(ShardTurns::new(
+            index,
+            self.shared.loads.clone(),
+            cells,
+        )));
+        let mut leaving = Leaving {
+            remote: Arc::clone(&self.remote),
+            all: Arc::clone(&self.all),
+            shared: Arc::clone(&self.shared),
+            expected: false,
+        };
+        let _ = started.send(Ok(()));
+        drop(started);
+        let shard = Shard::new(index, cpu, Arc::clone(&self.shared));
+        let main = main(self, shard.clone());
+        match executor.run(main) {
+            Ok(()) => leaving.expected = true,
+            Err(error) => tracing::error!(shard = index, "the shard died: {error}"),
+        }
+    }
+}
+
+/// The main task of a shard.
+async fn main(thread: ShardThread, shard: Shard) {
+    let arrivals = Rc::new(Arrivals::new(shard.clone()));
+    let inbox = spawn(take_arrivals(Arc::clone(&thread.remote), Rc::clone(&arrivals)));
+    let own = OwnEntrance {
+        shard: shard.clone(),
+        arrivals,
+        max_connections: thread.max_connections,
+        connections_per_shard: thread.connections_per_shard,
+    };
+    let entrances = Entrances::new(Rc::new(own), Arc::clone(&thread.shared));
+    let mut commands = VecDeque::new();
+    loop {
+        thread.remote.control.receive(&mut commands).await;
+        for command in commands.drain(..) {
+            match command {
+                Command::Answer(to) => drop(to.send(shard.index())),
+                Command::Accept(entrance) => {
+                    let name = Arc::clone(&entrance.name);
+                    if let Err(error) = entrances.open(entrance) {
+                        tracing::error!(listener = %name, "cannot accept: {error}");
+                    }
+                }
+                Command::StopAccepting(listener, done) => {
+                    entrances.close(listener).await;
+                    let _ = done.send(());
+                }
+                Command::Run(task) => task(),
+                Command::Stop => {
+                    shard.cut();
+                    drop(inbox);
+                    return;
+                }
+                Command::Die => panic!("the shard was told to die"),
+            }
+        }
+    }
+}
+
+async fn take_arrivals(remote: Arc<Remote>, arrivals: Rc<Arrivals>) {
+    let mut accepted = VecDeque::new();
+    loop {
+        remote.inbox.receive(&mut accepted).await;
+        for accepted in accepted.drain(..) {
+            arrivals.arrive(accepted);
+        }
+    }
+}
+
+/// A shard that accepts for itself, from sockets that the kernel spreads connections over.
+struct OwnEntrance {
+    shard: Shard,
+    arrivals: Rc<Arrivals>,
+    max_connections: u64,
+    connections_per_shard: u32,
+}
+
+impl Place for OwnEntrance {
+    fn place(
+        &self,
+        socket: OwnedFd,
+        listener: ListenerId,
+        limit: Option<LimitGuard>,
+    ) -> Result<(), RejectReason> {
+        let loads = self.shard.loads();
+        let index = self.shard.index();
+        let guard = loads.claim(index).ok_or(RejectReason::ShardLimit)?;
+        let carried = loads.read(index).map_or(0, |load| load.connections);
+        if self.connections_per_shard > 0 && carried > self.connections_per_shard {
+            return Err(RejectReason::ShardLimit);
+        }
+        if self.max_connections > 0 && loads.total() > self.max_connections {
+            return Err(RejectReason::Limit);
+        }
+        self.arrivals.arrive(Accepted { socket, listener, guard, limit });
+        Ok(())
+    }
+}
+
+/// Takes a shard out of the balance when its thread ends, however it does, and deals what waited
+/// for it to the others.
+struct Leaving {
+    remote: Arc<Remote>,
+    all: Arc<[Arc<Remote>]>,
+    shared: Arc<Shared>,
+    /// It was told to stop.
+    expected: bool,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let index = self.remote.index;
+        self.shared.loads.set_available(index, false);
+        let waiting = self.remote.inbox.close();
+        drop(self.remote.control.close());
+        if self.expected {
+            return;
+        }
+        self.shared.registry.proxy().shards_failed.increment();
+        let redealt = self.shared.registry.acceptor(0);
+        let policy = Box::new(LeastConnections::default());
+        let mut balancer = Balancer::new(self.shared.loads.clone(), policy);
+        for mut accepted in waiting {
+            let mut excluded = vec![index];
+            // Dropped, and so closed, only where no shard is left that has room.
+            while let Ok(guard) = balancer.assign_excluding(&excluded) {
+                let shard = guard.shard();
+                accepted.guard = guard;
+                match self.all[shard].inbox.send(accepted) {
+                    Ok(()) => {
+                        redealt.handoffs_redealt.increment();
+                        break;
+                    }
+                    Err(Refused { item, .. }) => accepted = item,
+                }
+                excluded.push(shard);
+            }
+        }
+    }
+}

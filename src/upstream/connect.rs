@@ -1,0 +1,177 @@
+//! Connecting to an upstream: addresses are tried in turn, each within a time, and every attempt is
+//! counted.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    net::Stream,
+    original_dst::Loops,
+    runtime::timeout,
+    sys::dial::{self, Keepalive, UpstreamOptions},
+    telemetry::{ClusterCells, ConnectFailure},
+};
+
+/// Which address upstream connections come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// The one that the routing table says.
+    #[default]
+    Routed,
+    /// These, by the family of the destination; a family without one is routed.
+    Addresses {
+        /// For IPv4 destinations.
+        v4: Option<Ipv4Addr>,
+        /// For IPv6 destinations.
+        v6: Option<Ipv6Addr>,
+    },
+    /// The client's own address, from a transparent socket (IP_TRANSPARENT). It needs
+    /// CAP_NET_ADMIN, and rules that bring the answers back here.
+    Client,
+}
+
+/// How upstream connections are made.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectOptions {
+    pub(crate) source: Source,
+    pub(crate) mark: Option<u32>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) keepalive: Option<Keepalive>,
+    pub(crate) user_timeout: Option<Duration>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> ConnectOptions {
+        ConnectOptions {
+            source: Source::Routed,
+            mark: None,
+            timeout: Some(Duration::from_secs(5)),
+            keepalive: Some(Keepalive::default()),
+            user_timeout: None,
+        }
+    }
+}
+
+impl ConnectOptions {
+    fn for_client(&self, client: Option<SocketAddr>) -> UpstreamOptions {
+        let source = match (self.source, client) {
+            (Source::Routed, _) | (Source::Client, None) => dial::Source::Routed,
+            (Source::Addresses { v4, v6 }, _) => dial::Source::Addresses { v4, v6 },
+            // The client's port may be in use on this side; the kernel chooses one.
+            (Source::Client, Some(client)) => {
+                dial::Source::Transparent(SocketAddr::new(client.ip().to_canonical(), 0))
+            }
+        };
+        UpstreamOptions {
+            source,
+            mark: self.mark,
+            nodelay: true,
+            keepalive: self.keepalive,
+            user_timeout: self.user_timeout,
+        }
+    }
+
+    /// Sets the source for the address's family.
+    pub(crate) fn set_source(&mut self, address: IpAddr) {
+        let (v4, v6) = match self.source {
+            Source::Addresses { v4, v6 } => (v4, v6),
+            Source::Routed | Source::Client => (None, None),
+        };
+        self.source = match address {
+            IpAddr::V4(address) => Source::Addresses { v4: Some(address), v6 },
+            IpAddr::V6(address) => Source::Addresses { v4, v6: Some(address) },
+        };
+    }
+}
+
+/// An upstream connection, counted under its cluster for as long as this lives.
+pub(crate) struct Connected {
+    pub(crate) stream: Stream,
+    pub(crate) cells: Arc<ClusterCells>,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.cells.active.add(-1);
+    }
+}
+
+/// Why no upstream could be reached.
+pub(crate) enum ConnectError {
+    /// Every address failed; the last one so.
+    Failed { address: SocketAddr, error: io::Error },
+    /// An address is one of this proxy's own listeners.
+    Loop,
+    /// There is no address.
+    NoAddress,
+}
+
+/// Connects to the first of `addresses` that answers.
+///
+/// Dropping the future gives the attempt up.
+pub(crate) async fn connect(
+    addresses: &[SocketAddr],
+    options: &ConnectOptions,
+    client: Option<SocketAddr>,
+    loops: &Loops,
+    cells: &Arc<ClusterCells>,
+) -> Result<Connected, ConnectError> {
+    let options_for_client = options.for_client(client);
+    let mut last = ConnectError::NoAddress;
+    for &address in addresses {
+        if loops.is_loop(address) {
+            return Err(ConnectError::Loop);
+        }
+        match connect_one(address, &options_for_client, options.timeout).await {
+            Ok(stream) => {
+                cells.connections.increment();
+                cells.active.add(1);
+                return Ok(Connected { stream, cells: Arc::clone(cells) });
+            }
+            Err((failure, error)) => {
+                cells.connect_failures.increment(failure);
+                last = ConnectError::Failed { address, error };
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn connect_one(
+    address: SocketAddr,
+    options: &UpstreamOptions,
+    limit: Option<Duration>,
+) -> Result<Stream, (ConnectFailure, io::Error)> {
+    let connecting = Stream::start_connect(address, options)
+        .map_err(|error| (ConnectFailure::Local, io::Error::from(error)))?;
+    let connected = match limit {
+        Some(limit) => timeout(limit, connecting).await,
+        None => Ok(connecting.await),
+    };
+    match connected {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err((failure(&error), error)),
+        Err(_) => Err((ConnectFailure::Timeout, io::ErrorKind::TimedOut.into())),
+    }
+}
+
+fn failure(error: &io::Error) -> ConnectFailure {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => ConnectFailure::Refused,
+        Some(libc::ETIMEDOUT) => ConnectFailure::Timeout,
+        Some(libc::ECONNRESET | libc::ECONNABORTED) => ConnectFailure::Reset,
+        Some(
+            libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::ENETDOWN
+            | libc::EHOSTDOWN
+            | libc::ENONET,
+        ) => ConnectFailure::Unreachable,
+        _ => ConnectFailure::Local,
+    }
+}
