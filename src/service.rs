@@ -6,11 +6,7 @@
 
 use std::rc::Rc;
 
-use crate::{
-    connection::Connection,
-    runtime::spawn,
-    shard::Shard,
-};
+use crate::{connection::Connection, runtime::spawn, shard::Shard};
 
 /// Serves connections of one shard.
 ///

@@ -129,9 +129,9 @@ async fn path(world: &World, timeouts: Timeouts) -> Path {
     let proxy = Accepting::adopt(world.listen(PROXY.into()));
     let origins = Accepting::adopt(world.listen(ORIGIN.into()));
     let relay = spawn(async move {
-        let downstream = Stream::adopt(proxy.accept().await.unwrap());
-        let upstream = Stream::connect(ORIGIN.into()).await.unwrap();
-        relay::relay(downstream, upstream, timeouts, &mut ()).await
+        let mut downstream = Stream::adopt(proxy.accept().await.unwrap());
+        let mut upstream = Stream::connect(ORIGIN.into()).await.unwrap();
+        relay::pipe(&mut downstream, &mut upstream, timeouts, &()).await
     });
     let client = Stream::connect(PROXY.into()).await.unwrap();
     let origin = Stream::adopt(origins.accept().await.unwrap());

@@ -7,15 +7,10 @@ use super::{
 };
 use crate::{relay::Why, ring::simulated::World, runtime::spawn};
 
-/// A plan for one side, out of the seed; volumes that the kernel's window carries in fair time.
+/// A plan for one side, out of the seed; volumes that take a fair time.
 fn plan(world: &World, key: u64, expects: u64) -> Plan {
     let mut random = world.random();
-    let behaviour = world.behaviour();
-    let per_step = match behaviour.partly.max(behaviour.short_send) {
-        0 => behaviour.window as u64,
-        _ => (behaviour.window as u64).div_ceil(4),
-    };
-    let most = (per_step * 500).min(2 << 20);
+    let most = world.stride() * 400;
     Plan {
         key,
         sends: if random.chance(10) { 0 } else { random.scale(most) },

@@ -104,7 +104,12 @@ impl Simulation {
     fn step(&mut self, flight: &mut Flight) -> Step {
         if flight.cancelled {
             let late = self.random.chance(self.behaviour.late_result);
-            if !late || matches!(flight.operation, Operation::Send { .. } | Operation::SendVectored { .. }) {
+            if !late
+                || matches!(
+                    flight.operation,
+                    Operation::Send { .. } | Operation::SendVectored { .. }
+                )
+            {
                 return Step::last(match flight.sent {
                     0 => -libc::ECANCELED,
                     sent => sent as i32,
@@ -114,7 +119,11 @@ impl Simulation {
             && !matches!(flight.operation, Operation::Accept | Operation::PollBroken)
             && flight.sent == 0
         {
-            return Step::last(-self.random.pick(&[libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENOMEM]));
+            return Step::last(-self.random.pick(&[
+                libc::ETIMEDOUT,
+                libc::EHOSTUNREACH,
+                libc::ENOMEM,
+            ]));
         }
         let step = match &flight.operation {
             Operation::Accept => self.step_accept(flight.socket),
@@ -166,8 +175,8 @@ impl Simulation {
     fn step_receive(&mut self, flight: &mut Flight) -> Step {
         let Operation::Receive { pool, wait_first, .. } = flight.operation else { unreachable!() };
         let tries = flight.attempts == 1 && !wait_first;
-        let ready = self.network.has_arrived(flight.socket) > 0
-            || self.network.has_ended(flight.socket);
+        let ready =
+            self.network.has_arrived(flight.socket) > 0 || self.network.has_ended(flight.socket);
         if !ready && !tries {
             return Step::Waits;
         }
@@ -243,9 +252,8 @@ impl Simulation {
         let is_lent = pool.is_lent(id);
         // SAFETY: the pool has lent this buffer to the driver, which is its only user until it
         // reports it; it is `buffer_size` long.
-        let buffer = unsafe {
-            std::slice::from_raw_parts_mut(start.as_ptr(), pool.buffer_size() as usize)
-        };
+        let buffer =
+            unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), pool.buffer_size() as usize) };
         let untouched = buffer[..bytes.len()].iter().all(|byte| *byte == super::POISON);
         buffer[..bytes.len()].copy_from_slice(bytes);
         if !is_lent || !untouched {

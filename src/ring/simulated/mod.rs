@@ -120,6 +120,14 @@ impl World {
         self.0.borrow().behaviour.clone()
     }
 
+    /// About so many bytes one operation moves, on average.
+    pub(crate) fn stride(&self) -> u64 {
+        let simulation = self.0.borrow();
+        let whole = u64::from(simulation.pools[0].buffer_size());
+        let whole = whole.min(simulation.behaviour.window as u64);
+        if simulation.behaviour.partly > 50 { whole.div_ceil(4) } else { whole }
+    }
+
     /// A random generator for what a test decides.
     pub(crate) fn random(&self) -> Random {
         self.0.borrow_mut().random.fork()
@@ -213,8 +221,7 @@ impl Simulation {
 
     /// Makes the descriptor that stands for a socket.
     fn stand_in(&mut self, id: SocketId) -> OwnedFd {
-        let fd =
-            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let fd = fd.expect("a test may have a few descriptors");
         let number = fd.as_raw_fd();
         // Its number may have been that of a descriptor that was dropped a moment ago.
@@ -317,9 +324,8 @@ impl Simulation {
 
     /// Lets time pass until there is a completion to take, or the wait is over.
     fn wait(&mut self, wait: Wait) -> io::Result<()> {
-        let takeable = |simulation: &Simulation| {
-            !simulation.ready.is_empty() && !simulation.held_back
-        };
+        let takeable =
+            |simulation: &Simulation| !simulation.ready.is_empty() && !simulation.held_back;
         while !takeable(self) {
             let deadline = match wait {
                 Wait::No => return Ok(()),
