@@ -6,7 +6,11 @@
 
 use std::rc::Rc;
 
-use crate::{connection::Connection, runtime::spawn, shard::Shard};
+use crate::{
+    connection::Connection,
+    runtime::spawn,
+    shard::Shard,
+};
 
 /// Serves connections of one shard.
 ///

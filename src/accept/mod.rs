@@ -18,10 +18,10 @@ mod acceptor;
 mod balance;
 mod entrance;
 
-pub use self::balance::{
-    Balance, Balancer, LeastBusy, LeastConnections, NoShard, Policy, RoundRobin, UnknownBalance,
-};
 pub(crate) use self::{
     acceptor::{Acceptor, AcceptorTurns, Command},
     entrance::{Entrance, Entrances, Place},
+};
+pub use self::balance::{
+    Balance, Balancer, LeastBusy, LeastConnections, NoShard, Policy, RoundRobin, UnknownBalance,
 };

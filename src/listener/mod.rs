@@ -17,11 +17,11 @@ use std::{
     time::Duration,
 };
 
-pub use self::pattern::{Pattern, PatternError};
 pub(crate) use self::{
     limit::{Limit, LimitGuard},
     table::{RouteOnShard, Table},
 };
+pub use self::pattern::{Pattern, PatternError};
 use crate::{
     error::Error,
     original_dst::{OriginalDestination, Redirect, Transparent},

@@ -184,7 +184,8 @@ impl Service for RelayOnShard {
     async fn serve(&self, mut connection: Connection) {
         let Some(mut upstream) = self.connect(&mut connection).await else { return };
         let meter = Counts { connection: &connection.counts(), cluster: &self.cells };
-        let ended = pipe(&mut connection, &mut upstream.stream, self.relay.timeouts, &meter).await;
+        let ended =
+            pipe(&mut connection, &mut upstream.stream, self.relay.timeouts, &meter).await;
         connection.set_close_reason(match ended.why {
             Why::Done => CloseReason::Done,
             Why::DownstreamReset => CloseReason::DownstreamReset,

@@ -1,7 +1,13 @@
 //! What happens to a connection when it arrives on its shard: its original destination is looked
 //! up, a route is found, and the route's service gets it.
 
-use std::{cell::RefCell, collections::HashMap, os::fd::AsFd, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    os::fd::AsFd,
+    rc::Rc,
+    sync::Arc,
+};
 
 use super::{Accepted, Balanced, Shard};
 use crate::{
@@ -76,8 +82,14 @@ impl Arrivals {
                 let route = self.route(route);
                 let service = Rc::clone(&route.service);
                 let shard = self.shard.clone();
-                let connection =
-                    Connection::new(stream, destination, entry.proxy_protocol, shard, route, limit);
+                let connection = Connection::new(
+                    stream,
+                    destination,
+                    entry.proxy_protocol,
+                    shard,
+                    route,
+                    limit,
+                );
                 service.start(connection);
             }
         }
@@ -110,10 +122,9 @@ impl Arrivals {
 
     fn cells(&self, listener: &Arc<str>) -> Arc<ListenerCells> {
         let known = &mut *self.known.borrow_mut();
-        let cells = known
-            .listeners
-            .entry(Arc::clone(listener))
-            .or_insert_with(|| self.shard.registry().listener(listener, self.shard.index()));
+        let cells = known.listeners.entry(Arc::clone(listener)).or_insert_with(|| {
+            self.shard.registry().listener(listener, self.shard.index())
+        });
         Arc::clone(cells)
     }
 

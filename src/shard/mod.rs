@@ -29,11 +29,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub(crate) use self::{arrivals::Arrivals, mailbox::Mailbox};
 pub use self::{
     balanced::Balanced,
     load::{LoadGuard, Loads, ShardLoad, WeightGuard},
 };
+pub(crate) use self::{arrivals::Arrivals, mailbox::Mailbox};
 use crate::{
     listener::{LimitGuard, Table, table::ListenerId},
     telemetry::{ClusterCells, LogLimit, Registry},
@@ -189,8 +189,7 @@ impl Shard {
     /// Writes a log line that a peer can cause, so at most ten a second and shard. `line` is given
     /// the number of lines that were left out before it.
     pub(crate) fn log_peer(&self, line: impl FnOnce(u64)) {
-        let limit =
-            self.inner.peer_log.get_or_init(|| LogLimit::new(Duration::from_millis(100), 10));
+        let limit = self.inner.peer_log.get_or_init(|| LogLimit::new(Duration::from_millis(100), 10));
         if limit.allow(Instant::now()) {
             line(limit.take_suppressed());
         }

@@ -9,7 +9,9 @@ use std::{
 };
 
 use super::{
-    Accepted, Arrivals, Command, Remote, Shard, Shared, inbox::Refused, turns::ShardTurns,
+    Accepted, Arrivals, Command, Remote, Shard, Shared,
+    inbox::Refused,
+    turns::ShardTurns,
 };
 use crate::{
     accept::{Balancer, Entrances, LeastConnections, Place},
@@ -101,7 +103,11 @@ impl ShardThread {
         let index = self.remote.index;
         let cells = self.shared.registry.shard(index);
         cells.free_buffers.set(executor.reactor().free_buffers() as i64);
-        executor.observe_turns(Box::new(ShardTurns::new(index, self.shared.loads.clone(), cells)));
+        executor.observe_turns(Box::new(ShardTurns::new(
+            index,
+            self.shared.loads.clone(),
+            cells,
+        )));
         let mut leaving = Leaving {
             remote: Arc::clone(&self.remote),
             all: Arc::clone(&self.all),
