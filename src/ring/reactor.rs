@@ -495,8 +495,10 @@ impl Inner {
                     wakes.extend(stream.connect_waker.take());
                 }
                 Kind::Poll => {
-                    if !(0..).contains(&completion.result) || failed(completion.result) {
-                        stream.broken = completion.result != -libc::ECANCELED;
+                    let error = completion.result < 0 && completion.result != -libc::ECANCELED;
+                    stream.broken |= error || failed(completion.result);
+                    // One that has ended must be started again by who waits for it.
+                    if stream.broken || !completion.more {
                         wakes.extend(stream.poll_waker.take());
                     }
                 }
@@ -587,7 +589,7 @@ fn finish_if_due(entry: &mut Entry, driver: &mut dyn Driver) {
 /// A hang-up alone is no failure: it is raised as soon as both sides have ended their directions,
 /// with bytes of the peer's still to be received.
 fn failed(events: i32) -> bool {
-    events & i32::from(libc::POLLERR) != 0
+    events >= 0 && events & i32::from(libc::POLLERR) != 0
 }
 
 fn register(slot: &mut Option<Waker>, cx: &mut Context<'_>) {
