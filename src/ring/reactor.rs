@@ -193,7 +193,16 @@ impl Reactor {
         let inner = &mut *self.inner.borrow_mut();
         let Some((entry, driver)) = inner.entry(key) else { return Poll::Ready(Err(gone())) };
         let Slot::Stream(stream) = &mut entry.slot else { return Poll::Ready(Err(gone())) };
-        let taken = stream.receive.take();
+        let mut taken = stream.receive.take();
+        if matches!(taken, Some(Ok(None))) {
+            // A socket reports an error once (`sock_error` in Linux's `include/net/sock.h`). Where
+            // a send took it, a receive gets the end of the stream, which was cut off in truth.
+            if stream.send.is_in_doubt() {
+                taken = None;
+            } else if let Some(error) = stream.send.lost_connection() {
+                taken = Some(Err(error));
+            }
+        }
         if taken.is_none() {
             register(&mut stream.receive.waker, cx);
         }
@@ -483,8 +492,12 @@ impl Inner {
                     }
                 }
                 Kind::Send => {
+                    let in_doubt = stream.send.is_in_doubt();
                     stream.send.complete(completion.result);
                     if !released {
+                        if in_doubt {
+                            wakes.extend(stream.receive.waker.take());
+                        }
                         wakes.extend(stream.send.waker.take());
                         start_send(entry, &mut *self.driver, key);
                     }
