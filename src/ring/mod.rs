@@ -9,6 +9,8 @@ mod send;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod uring;
 
 pub use self::buffers::{Chunk, Payload};
