@@ -31,6 +31,8 @@ pub use self::{
     service::{Service, ServiceFactory},
 };
 
+#[cfg(test)]
+mod simulation;
 mod sync;
 mod sys;
 

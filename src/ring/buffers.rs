@@ -91,6 +91,12 @@ impl Pool {
         self.lent.get()
     }
 
+    /// Whether a buffer is lent, as far as can be told.
+    #[cfg(test)]
+    pub(crate) fn is_lent(&self, id: u16) -> bool {
+        self.references[id as usize].get() == 0 && !self.free.borrow().contains(&id)
+    }
+
     /// Takes back a lent buffer that was not filled.
     pub(crate) fn take_back(&self, id: u16) {
         self.lent.set(self.lent.get() - 1);

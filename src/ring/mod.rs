@@ -6,7 +6,11 @@ mod driver;
 mod reactor;
 mod receive;
 mod send;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod uring;
 
 pub use self::buffers::{Chunk, Payload};

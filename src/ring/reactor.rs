@@ -193,7 +193,16 @@ impl Reactor {
         let inner = &mut *self.inner.borrow_mut();
         let Some((entry, driver)) = inner.entry(key) else { return Poll::Ready(Err(gone())) };
         let Slot::Stream(stream) = &mut entry.slot else { return Poll::Ready(Err(gone())) };
-        let taken = stream.receive.take();
+        let mut taken = stream.receive.take();
+        if matches!(taken, Some(Ok(None))) {
+            // A socket reports an error once (`sock_error` in Linux's `include/net/sock.h`). Where
+            // a send took it, a receive gets the end of the stream, which was cut off in truth.
+            if stream.send.is_in_doubt() {
+                taken = None;
+            } else if let Some(error) = stream.send.lost_connection() {
+                taken = Some(Err(error));
+            }
+        }
         if taken.is_none() {
             register(&mut stream.receive.waker, cx);
         }
@@ -483,8 +492,12 @@ impl Inner {
                     }
                 }
                 Kind::Send => {
+                    let in_doubt = stream.send.is_in_doubt();
                     stream.send.complete(completion.result);
                     if !released {
+                        if in_doubt {
+                            wakes.extend(stream.receive.waker.take());
+                        }
                         wakes.extend(stream.send.waker.take());
                         start_send(entry, &mut *self.driver, key);
                     }
@@ -495,8 +508,10 @@ impl Inner {
                     wakes.extend(stream.control_waker.take());
                 }
                 Kind::Poll => {
-                    if !(0..).contains(&completion.result) || failed(completion.result) {
-                        stream.broken = completion.result != -libc::ECANCELED;
+                    let error = completion.result < 0 && completion.result != -libc::ECANCELED;
+                    stream.broken |= error || failed(completion.result);
+                    // One that has ended must be started again by who waits for it.
+                    if stream.broken || !completion.more {
                         wakes.extend(stream.control_waker.take());
                     }
                 }
@@ -587,7 +602,7 @@ fn finish_if_due(entry: &mut Entry, driver: &mut dyn Driver) {
 /// A hang-up alone is no failure: it is raised as soon as both sides have ended their directions,
 /// with bytes of the peer's still to be received.
 fn failed(events: i32) -> bool {
-    events & i32::from(libc::POLLERR) != 0
+    events >= 0 && events & i32::from(libc::POLLERR) != 0
 }
 
 fn register(slot: &mut Option<Waker>, cx: &mut Context<'_>) {

@@ -47,6 +47,10 @@ pub(crate) struct SendHalf {
     /// Bytes handed over and not yet sent.
     queued: usize,
     failed: Option<i32>,
+    /// Bytes that the operation in flight is to send.
+    asked: usize,
+    /// The last operation sent less than it was to. What made it do so, it does not say.
+    cut_short: bool,
     /// The sending direction ends once everything is sent.
     finish: bool,
     finished: bool,
@@ -61,6 +65,8 @@ impl SendHalf {
             waiting: None,
             queued: 0,
             failed: None,
+            asked: 0,
+            cut_short: false,
             finish: false,
             finished: false,
             waker: None,
@@ -73,6 +79,23 @@ impl SendHalf {
             Some(error) => Err(io::Error::from_raw_os_error(error)),
             None => Ok(self.queued),
         }
+    }
+
+    /// Why the connection is lost, as far as a send has learned it. EPIPE does not say that: it is
+    /// the error of a connection whose peer had ended its direction before (`tcp_reset` in Linux's
+    /// `net/ipv4/tcp_input.c`), unless it comes after one that a send cut short kept to itself.
+    pub(crate) fn lost_connection(&self) -> Option<io::Error> {
+        let error = match self.failed? {
+            libc::EPIPE if self.cut_short => libc::ECONNRESET,
+            libc::EPIPE => return None,
+            error => error,
+        };
+        Some(io::Error::from_raw_os_error(error))
+    }
+
+    /// Whether the operation in flight will tell if an error cut the one before it short.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.cut_short && self.in_flight
     }
 
     pub(crate) fn push(&mut self, payload: Payload) -> io::Result<()> {
@@ -125,7 +148,8 @@ impl SendHalf {
     fn send_one(&mut self, piece: Piece) -> Operation {
         let left = piece.left();
         // Longer payloads leave in several operations.
-        let (pointer, length) = (left.as_ptr(), left.len().min(1 << 30) as u32);
+        let (pointer, length) = (left.as_ptr(), send_length(left.len()));
+        self.asked = length as usize;
         self.current = Current::One(piece);
         Operation::Send { pointer, length }
     }
@@ -136,6 +160,7 @@ impl SendHalf {
         if !waiting.is_empty() {
             self.waiting = Some(waiting);
         }
+        self.asked = pieces.iter().map(|piece| piece.left().len()).sum();
         let mut vectors: Vec<libc::iovec> = pieces
             .iter()
             .map(|piece| libc::iovec {
@@ -164,6 +189,7 @@ impl SendHalf {
             return;
         };
         self.queued -= sent;
+        self.cut_short = sent < self.asked;
         match current {
             Current::Nothing => {}
             Current::One(mut piece) => {

@@ -92,6 +92,12 @@ impl Executor {
         self.panics.get()
     }
 
+    /// Tasks that live.
+    #[cfg(test)]
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks.borrow().len()
+    }
+
     pub(crate) fn observe_turns(&self, turns: Box<dyn Turns>) {
         *self.turns.borrow_mut() = Some(turns);
     }

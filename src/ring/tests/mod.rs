@@ -1,0 +1,6 @@
+//! The slots and the two halves of a stream against simple models, over arbitrary sequences of
+//! what may happen to them.
+
+mod receive;
+mod send;
+mod slots;
