@@ -7,6 +7,7 @@ pub mod accept;
 pub mod admin;
 mod connection;
 mod error;
+pub mod limits;
 mod listener;
 pub mod net;
 pub mod original_dst;
@@ -44,3 +45,7 @@ pub mod benchable {
         shard::inbox::{Inbox, Refusal, Refused},
     };
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

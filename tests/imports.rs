@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["upstream"],
     // A connection arrives: from the accept queue to the service, as one layer.
     &["accept", "connection", "listener", "service", "shard"],
-    &["net", "original_dst", "proxy_protocol"],
+    &["limits", "net", "original_dst", "proxy_protocol"],
     &["runtime"],
     &["ring"],
     &["sys"],

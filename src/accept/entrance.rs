@@ -53,8 +53,11 @@ pub(crate) trait Place: 'static {
 pub(crate) struct Entrances<P> {
     place: Rc<P>,
     shared: Arc<Shared>,
-    open: RefCell<HashMap<ListenerId, (Rc<Door>, JoinHandle<()>)>>,
+    open: RefCell<HashMap<ListenerId, Open>>,
 }
+
+/// A door and the task that accepts at it.
+type Open = (Rc<Door>, JoinHandle<()>);
 
 struct Door {
     entrance: Entrance,

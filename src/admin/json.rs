@@ -95,7 +95,7 @@ mod tests {
             prop_assert_eq!(read["text"].as_str(), Some(text.as_str()));
             prop_assert_eq!(read["numbers"][1].as_i64(), Some(integer));
             match read["numbers"][0].as_f64() {
-                Some(read) => prop_assert!((read - number).abs() <= number.abs() * 1e-15),
+                Some(read) => prop_assert!((read - number).abs() <= number.abs() * 1e-15 + f64::MIN_POSITIVE),
                 None => prop_assert!(!number.is_finite()),
             }
         }

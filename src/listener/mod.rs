@@ -2,7 +2,7 @@
 //!
 //! An *accepting* listener has a socket. Where its connections are redirected to it, *destinations*
 //! under it, which have no socket, are matched on the original destination. Flows in: what an
-//! embedder describes with [`Listener`]. Flows out: a [`Table`](table::Table), the immutable value
+//! embedder describes with [`Listener`]. Flows out: a [`Table`], the immutable value
 //! by which every shard finds the service of a connection. Load is never counted here, except
 //! against a listener's own limit.
 

@@ -35,7 +35,6 @@ pub(crate) struct Table {
 #[derive(Clone)]
 pub(crate) struct ListenerEntry {
     pub(crate) name: Arc<str>,
-    pub(crate) bind: String,
     pub(crate) proxy_protocol: bool,
     lookup: Option<Arc<dyn OriginalDestination>>,
     inbound: bool,
@@ -77,8 +76,7 @@ impl Route {
 }
 
 impl ListenerEntry {
-    /// `bind` is the address as it is, for display.
-    pub(crate) fn new(listener: &Listener, bind: String) -> ListenerEntry {
+    pub(crate) fn new(listener: &Listener) -> ListenerEntry {
         let name = listener.display_name();
         let serves_direct = listener.service.is_some();
         // The listener's own limit is counted where its connections are accepted.
@@ -90,7 +88,6 @@ impl ListenerEntry {
             (destination.pattern, route)
         });
         ListenerEntry {
-            bind,
             proxy_protocol: listener.proxy_protocol,
             lookup: listener.lookup.clone(),
             inbound: listener.inbound,
@@ -99,11 +96,6 @@ impl ListenerEntry {
             serves_direct,
             name: name.into(),
         }
-    }
-
-    /// The destinations, for display.
-    pub(crate) fn destinations(&self) -> impl Iterator<Item = (&Pattern, &Route)> {
-        self.destinations.iter()
     }
 
     pub(crate) fn lookup(&self) -> Option<&dyn OriginalDestination> {

@@ -3,15 +3,12 @@
 use std::{
     future::poll_fn,
     io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     rc::Rc,
     task::{Context, Poll},
 };
 
-use crate::{
-    ring::{Driver, Key},
-    runtime::Executor,
-};
+use crate::{ring::Key, runtime::Executor};
 
 /// A listening socket. One multishot accept stays armed from the first call on.
 pub(crate) struct Accepting {
@@ -45,14 +42,6 @@ impl Accepting {
     /// A connection that was accepted already.
     pub(crate) fn take(&self) -> Option<io::Result<OwnedFd>> {
         self.executor.reactor().take_accepted(self.key)
-    }
-
-    /// Calls with the socket's descriptor.
-    pub(crate) fn with_fd<T>(
-        &self,
-        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> io::Result<T> {
-        self.executor.reactor().with_fd(self.key, |_: &mut dyn Driver, fd| call(fd))
     }
 }
 

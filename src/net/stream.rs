@@ -76,18 +76,6 @@ impl Stream {
         })
     }
 
-    /// Connects a socket of any family that was made elsewhere.
-    pub(crate) async fn connect_socket(
-        socket: OwnedFd,
-        destination: socket2::SockAddr,
-    ) -> io::Result<Stream> {
-        let executor = Executor::current();
-        let key = executor.reactor().connect_socket(socket, destination, CREDIT);
-        let stream = Stream { executor, key, bulk: false };
-        poll_fn(|cx| stream.executor.reactor().poll_connected(stream.key, cx)).await?;
-        Ok(stream)
-    }
-
     /// The next bytes; `None` once the peer has ended its direction.
     ///
     /// # Errors

@@ -151,10 +151,8 @@ impl Sockets {
             LocalAddress::Tcp(address) => Some(*address),
             LocalAddress::Unix(_) => None,
         });
-        let listeners = self.listeners.iter().map(|bound| {
-            let address = bound.local_address().map_or_else(String::new, LocalAddress::to_string);
-            (bound.id, ListenerEntry::new(&bound.listener, address))
-        });
+        let listeners =
+            self.listeners.iter().map(|bound| (bound.id, ListenerEntry::new(&bound.listener)));
         Table { listeners: listeners.collect(), loops: Loops::new(addresses, own.clone()), own }
     }
 

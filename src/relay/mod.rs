@@ -258,7 +258,7 @@ impl RelayOnShard {
             (ProxyHeader::V1, Some(client), Some(server)) => encode_v1(client, server),
             (ProxyHeader::V1, ..) => V1_UNKNOWN.to_vec(),
             (_, Some(client), Some(server)) => encode_v2(client, server),
-            (_, ..) => V2_LOCAL.to_vec(),
+            _ => V2_LOCAL.to_vec(),
         })
     }
 }

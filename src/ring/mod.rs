@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod buffers;
+mod custom;
 mod driver;
 mod reactor;
 mod receive;
@@ -13,7 +14,11 @@ mod slots;
 mod tests;
 mod uring;
 
+pub use io_uring;
+
 pub use self::buffers::{Chunk, Payload};
+pub use self::custom::CustomOperation;
+pub(crate) use self::custom::Submitted;
 pub use self::uring::{Capabilities, Restrictions, RingRefused};
 pub(crate) use self::{
     buffers::Pool,

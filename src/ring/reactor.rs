@@ -38,7 +38,6 @@ pub(crate) struct Reactor {
     completions: Cell<Vec<Completion>>,
     wakes: Cell<Vec<Waker>>,
     now: Cell<Nanoseconds>,
-    rung: Cell<bool>,
 }
 
 struct Inner {
@@ -63,7 +62,6 @@ impl Reactor {
             completions: Cell::default(),
             wakes: Cell::default(),
             now: Cell::new(now),
-            rung: Cell::new(false),
         }
     }
 
@@ -84,11 +82,6 @@ impl Reactor {
     /// Rings another thread's doorbell with the next turn.
     pub(crate) fn ring(&self, doorbell: &dyn Doorbell) {
         self.inner.borrow_mut().driver.ring(doorbell);
-    }
-
-    /// Whether this thread's doorbell was rung since the last call.
-    pub(crate) fn take_rung(&self) -> bool {
-        self.rung.replace(false)
     }
 
     /// Small receive buffers that hold nothing.
@@ -114,7 +107,7 @@ impl Reactor {
             let result = inner.driver.turn(wait, &mut completions);
             self.now.set(inner.driver.now());
             for completion in completions.drain(..) {
-                inner.complete(completion, &self.pools, &mut wakes, &self.rung);
+                inner.complete(completion, &self.pools, &mut wakes);
             }
             inner.feed_starved(&self.pools);
             result
@@ -161,16 +154,6 @@ impl Reactor {
         let inner = &mut *self.inner.borrow_mut();
         let fd = inner.driver.socket(destination, options)?;
         Ok(inner.start_connect(fd, destination.into(), credit))
-    }
-
-    /// Starts to connect a socket that was made elsewhere, of any family.
-    pub(crate) fn connect_socket(
-        &self,
-        fd: OwnedFd,
-        destination: socket2::SockAddr,
-        credit: u32,
-    ) -> Key {
-        self.inner.borrow_mut().start_connect(fd, destination, credit)
     }
 
     pub(crate) fn poll_connected(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -454,18 +437,12 @@ impl Inner {
     }
 
     /// Takes in one completion: the only place where an operation ends.
-    fn complete(
-        &mut self,
-        completion: Completion,
-        pools: &[Rc<Pool>],
-        wakes: &mut Vec<Waker>,
-        rung: &Cell<bool>,
-    ) {
+    fn complete(&mut self, completion: Completion, pools: &[Rc<Pool>], wakes: &mut Vec<Waker>) {
         let token = completion.token;
         let key = token.key();
         let kind = match token.kind() {
-            Some(Kind::Doorbell) => return rung.set(true),
-            Some(Kind::Cancel | Kind::Close | Kind::Ring) | None => return,
+            // A doorbell ends the sleep; what it was rung for lies in a queue.
+            Some(Kind::Doorbell | Kind::Cancel | Kind::Close | Kind::Ring) | None => return,
             Some(kind) => kind,
         };
         let Some(entry) = self.slots.entry(key) else {

@@ -43,6 +43,7 @@ pub(crate) struct SendHalf {
     current: Current,
     in_flight: bool,
     /// What leaves after that; an idle stream has no queue.
+    #[allow(clippy::box_collection, reason = "24 bytes less in an idle stream")]
     waiting: Option<Box<VecDeque<Piece>>>,
     /// Bytes handed over and not yet sent.
     queued: usize,
@@ -154,6 +155,7 @@ impl SendHalf {
         Operation::Send { pointer, length }
     }
 
+    #[allow(clippy::box_collection, reason = "it is put back as it is")]
     fn send_many(&mut self, first: Piece, mut waiting: Box<VecDeque<Piece>>) -> Operation {
         let more = waiting.len().min(PIECES - 1);
         let pieces: Vec<Piece> = std::iter::once(first).chain(waiting.drain(..more)).collect();

@@ -19,7 +19,10 @@ use super::{
     task::{JoinHandle, spawn_on},
     timer::TimerWheel,
 };
-use crate::ring::{Capabilities, Nanoseconds, Pool, Reactor, Restrictions, RingDriver, Wait};
+use crate::ring::{
+    Capabilities, CustomOperation, Nanoseconds, Pool, Reactor, Restrictions, RingDriver, Submitted,
+    Wait,
+};
 
 /// Task polls after which the driver gets its turn, though tasks are ready.
 const TURN_BUDGET: usize = 256;
@@ -255,4 +258,25 @@ pub fn block_on<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Resu
     let driver = RingDriver::new(capabilities, &Restrictions::default(), &pools)
         .map_err(io::Error::other)?;
     Executor::new(Reactor::new(Box::new(driver), pools)).run(main)
+}
+
+/// Starts an operation of your own on this thread's ring. The future gives its result, a negative
+/// error number where it failed, and the operation back.
+///
+/// # Errors
+///
+/// `Unsupported` where this thread's driver is no ring. What the kernel refuses, an operation that
+/// the ring's restrictions forbid for instance (EACCES), is in the result.
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the operation. What it uses is kept until its completion.
+///
+/// # Panics
+///
+/// Outside of a shard, where there is no executor.
+pub fn submit<O: CustomOperation + Unpin>(
+    operation: O,
+) -> io::Result<impl Future<Output = io::Result<(i32, O)>>> {
+    Submitted::start(Executor::current(), |executor: &Executor| executor.reactor(), operation)
 }

@@ -1,7 +1,7 @@
 //! The executor of a shard: tasks, timers and wake-ups on one thread, over one driver.
 //!
 //! Flows in: futures, and wake-ups from this thread and others. Flows out: their results. It owns
-//! the tasks, the timers and the [`Reactor`](crate::ring::Reactor). It never moves a task to
+//! the tasks, the timers and the reactor (`ring`). It never moves a task to
 //! another thread, so futures need not be `Send`.
 //!
 //! **A turn of the loop**: take what other threads left, fire timers, run tasks until none is
@@ -25,7 +25,7 @@ mod wake;
 pub(crate) use self::executor::{Executor, Turns};
 pub(crate) use self::sleep::sleep_until;
 pub use self::{
-    executor::block_on,
+    executor::{block_on, submit},
     sleep::{Elapsed, Sleep, sleep, timeout, yield_now},
     task::{JoinHandle, TaskEnded, spawn},
 };

@@ -11,7 +11,7 @@ use crate::{
         table::{ListenerEntry, Route, Verdict},
     },
     net::Stream,
-    telemetry::{ListenerCells, RejectReason},
+    telemetry::{ListenerCells, LookupResult, RejectReason},
 };
 
 /// The arrivals of one shard.
@@ -50,6 +50,7 @@ impl Arrivals {
                         "cannot look up an original destination: {error}"
                     );
                 });
+                self.cells(&entry.name).lookups.increment(LookupResult::Missing);
                 return self.refuse(entry, RejectReason::Missing);
             }
         };

@@ -66,8 +66,4 @@ impl<T> Mailbox<T> {
         drop(lock(&self.waker).take());
         left
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.inbox.len()
-    }
 }

@@ -93,7 +93,7 @@ pub(crate) struct Shared {
 #[repr(align(128))]
 pub(crate) struct StarvedAcceptors {
     waiting: AtomicBool,
-    wakers: std::sync::Mutex<Vec<Waker>>,
+    wakers: crate::sync::Mutex<Vec<Waker>>,
 }
 
 impl StarvedAcceptors {

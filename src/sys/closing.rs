@@ -61,6 +61,7 @@ pub(crate) fn stop_new_handshakes(listener: impl AsFd) -> io::Result<NewHandshak
 ///
 /// # Errors
 /// EPERM after [`NewHandshakes::Refused`], for a process without CAP_NET_RAW: it can only close the socket.
+#[cfg(test)]
 pub(crate) fn resume_new_handshakes(listener: impl AsFd, stopped: NewHandshakes) -> io::Result<()> {
     let listener = SockRef::from(&listener);
     match stopped {

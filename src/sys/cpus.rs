@@ -3,7 +3,7 @@
 //! **In**: the calling thread's affinity mask, or a CPU list as a user writes it. **Out**: [`CpuSet`]s, and threads
 //! that are pinned and named. **Never** reads `/sys/devices/system/cpu`: in a container that is the whole node.
 
-use std::{error::Error, ffi::CString, fmt, io};
+use std::{error::Error, fmt, io};
 
 /// Numbers of CPUs, ascending, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -165,13 +165,6 @@ pub(crate) fn pin_current_thread(cpu: usize) -> io::Result<()> {
     restrict_current_thread(&CpuSet(vec![cpu]))
 }
 
-/// Names the calling thread as `top -H` and `/proc/PID/task/TID/comm` show it: the first 15 bytes that are not NUL.
-pub(crate) fn name_current_thread(name: &str) -> io::Result<()> {
-    let bytes: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(15).collect();
-    let name = CString::new(bytes).unwrap_or_default();
-    Ok(rustix::thread::set_name(&name)?)
-}
-
 fn from_words(words: &[usize]) -> CpuSet {
     let bits = (0..words.len() * WORD_BITS)
         .filter(|cpu| words[cpu / WORD_BITS] & (1 << (cpu % WORD_BITS)) != 0);
@@ -279,14 +272,5 @@ mod tests {
     fn pinning_to_a_cpu_that_does_not_exist_is_an_error() {
         let result = thread::spawn(|| pin_current_thread(MAX_CPU)).join().unwrap();
         assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
-    }
-
-    #[test]
-    fn a_long_thread_name_is_cut_to_what_the_kernel_keeps() {
-        let name = thread::spawn(|| {
-            name_current_thread("shard\0-0123456789abcdef").unwrap();
-            std::fs::read_to_string("/proc/thread-self/comm").unwrap()
-        });
-        assert_eq!(name.join().unwrap(), "shard-012345678\n");
     }
 }

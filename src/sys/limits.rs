@@ -12,9 +12,11 @@ use rustix::{
 
 /// A resource limit; `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limit {
-    pub(crate) soft: Option<u64>,
-    pub(crate) hard: Option<u64>,
+pub struct Limit {
+    /// What is in force.
+    pub soft: Option<u64>,
+    /// How far it may be raised.
+    pub hard: Option<u64>,
 }
 
 impl From<Rlimit> for Limit {
@@ -24,7 +26,7 @@ impl From<Rlimit> for Limit {
 }
 
 /// RLIMIT_NOFILE: one more than the highest file descriptor number that this process may open.
-pub(crate) fn open_files() -> Limit {
+pub fn open_files() -> Limit {
     getrlimit(Resource::Nofile).into()
 }
 
@@ -36,14 +38,16 @@ pub(crate) fn locked_memory() -> Limit {
 
 /// What [`raise_open_files`] did. Soft limits; `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Raised {
-    pub(crate) from: Option<u64>,
-    pub(crate) to: Option<u64>,
+pub struct Raised {
+    /// Before.
+    pub from: Option<u64>,
+    /// Now.
+    pub to: Option<u64>,
 }
 
 /// Raises the soft limit of open files to the hard one, which needs no privilege. Programs that use select(2) break
 /// on descriptors above 1,023; nothing here does, but an embedder's other code may, so it is done on request only.
-pub(crate) fn raise_open_files() -> io::Result<Raised> {
+pub fn raise_open_files() -> io::Result<Raised> {
     let Limit { soft, hard } = open_files();
     if soft != hard {
         setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })?;
@@ -52,7 +56,7 @@ pub(crate) fn raise_open_files() -> io::Result<Raised> {
 }
 
 /// File descriptors that this process has open.
-pub(crate) fn open_file_count() -> io::Result<u64> {
+pub fn open_file_count() -> io::Result<u64> {
     // Since Linux 6.2 the directory's size is the count, without walking it (proc_pid_fd(5)).
     let counted = fs::metadata("/proc/self/fd")?.len();
     if counted > 0 {
@@ -67,15 +71,15 @@ pub(crate) fn open_file_count() -> io::Result<u64> {
 /// They are those of its user namespace: in a container with a user namespace of its own, `net_admin` may still be
 /// refused where the network namespace belongs to the host. A hint for messages, not a promise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Capabilities {
+pub struct Capabilities {
     /// CAP_NET_ADMIN: transparent sockets, SO_MARK.
-    pub(crate) net_admin: bool,
+    pub net_admin: bool,
     /// CAP_IPC_LOCK: rings are not charged to RLIMIT_MEMLOCK.
-    pub(crate) ipc_lock: bool,
+    pub ipc_lock: bool,
 }
 
 /// Reads them with capget(2). None, where even that is refused.
-pub(crate) fn capabilities_of_thread() -> Capabilities {
+pub fn capabilities_of_thread() -> Capabilities {
     let Ok(sets) = capabilities(None) else { return Capabilities::default() };
     Capabilities {
         net_admin: sets.effective.contains(CapabilitySet::NET_ADMIN),

@@ -18,8 +18,7 @@ use crate::{
 
 /// Which address upstream connections come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Source {
+pub(crate) enum Source {
     /// The one that the routing table says.
     #[default]
     Routed,

@@ -2,5 +2,4 @@
 
 mod connect;
 
-pub use self::connect::Source;
-pub(crate) use self::connect::{ConnectError, ConnectOptions, Connected, connect};
+pub(crate) use self::connect::{ConnectError, ConnectOptions, Connected, Source, connect};

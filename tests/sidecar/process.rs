@@ -122,11 +122,14 @@ impl Sidecar {
     /// The last word of the line that was printed and begins with these.
     pub(crate) fn find(&self, words: &[&str]) -> Option<String> {
         let printed = self.printed.lock().unwrap();
-        let found = printed.lines().find_map(|line| {
-            let (before, last) = line.rsplit_once(' ')?;
-            before.split(' ').eq(words.iter().copied()).then(|| last.to_owned())
-        });
-        found
+        for line in printed.lines() {
+            if let Some((before, last)) = line.rsplit_once(' ')
+                && before.split(' ').eq(words.iter().copied())
+            {
+                return Some(last.to_owned());
+            }
+        }
+        None
     }
 
     pub(crate) fn connect(&self, listener: &str) -> TcpStream {

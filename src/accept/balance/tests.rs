@@ -109,7 +109,8 @@ fn a_policy_of_ones_own_decides() {
 
 #[test]
 fn a_policy_that_is_wrong_is_overruled_and_counted_and_loses_nothing() {
-    let wrong: [fn(&[ShardLoad]) -> Option<usize>; 4] = [
+    type Choice = fn(&[ShardLoad]) -> Option<usize>;
+    let wrong: [Choice; 4] = [
         |loads| Some(loads.len()),
         |_| Some(1),
         |_| None,

@@ -336,7 +336,7 @@ impl Driver for RingDriver {
     }
 
     fn reset_on_close(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        socket2::SockRef::from(&fd).set_linger(Some(std::time::Duration::ZERO))
+        dial::set_linger_zero(fd)
     }
 
     fn local_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr> {
