@@ -7,7 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel::{Drain, Limits, Listener, Proxy, Relay, accept::Balance};
+use evenkeel::{
+    Builder, Drain, Limits, Listener, Proxy, Relay, accept::Balance, ring::Capabilities,
+};
+
+/// A proxy that uses no more of io_uring than the kernel that EVENKEEL_KERNEL names.
+fn builder() -> Builder {
+    let mask = match std::env::var("EVENKEEL_KERNEL").as_deref() {
+        Ok("6.1") => Capabilities::LINUX_6_1,
+        Ok("6.12") => Capabilities::LINUX_6_12,
+        Ok(other) => panic!("EVENKEEL_KERNEL is {other:?}: write 6.1 or 6.12"),
+        Err(_) => Capabilities::ALL,
+    };
+    Proxy::builder().capabilities(mask)
+}
 
 /// Echoes what each connection sends until it ends.
 fn echo_origin() -> SocketAddr {
@@ -34,7 +47,7 @@ fn relay_to(origin: SocketAddr) -> Listener {
 }
 
 fn proxy(shards: usize, balance: Balance) -> (Proxy, SocketAddr) {
-    let builder = Proxy::builder().shards(shards).balance(balance);
+    let builder = builder().shards(shards).balance(balance);
     let proxy = builder.listener(relay_to(echo_origin())).start().unwrap();
     let address = proxy.local_addr("plain").unwrap();
     (proxy, address)
@@ -75,7 +88,7 @@ fn connections_are_spread_evenly_and_counted_until_they_end() {
 
 #[test]
 fn several_acceptors_keep_the_spread() {
-    let builder = Proxy::builder().shards(8).acceptors(3);
+    let builder = builder().shards(8).acceptors(3);
     let proxy = builder.listener(relay_to(echo_origin())).start().unwrap();
     let address = proxy.local_addr("plain").unwrap();
     let mut clients: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -116,7 +129,7 @@ fn a_killed_shard_is_taken_out_and_the_others_serve() {
 
 #[test]
 fn connections_above_the_limit_are_closed_at_once() {
-    let builder = Proxy::builder().shards(2).limits(Limits::new(4, 0));
+    let builder = builder().shards(2).limits(Limits::new(4, 0));
     let proxy = builder.listener(relay_to(echo_origin())).start().unwrap();
     let address = proxy.local_addr("plain").unwrap();
     let mut clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -131,7 +144,7 @@ fn connections_above_the_limit_are_closed_at_once() {
 #[test]
 fn a_refusing_origin_resets_the_client() {
     let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let proxy = Proxy::builder().shards(1).listener(relay_to(refusing)).start().unwrap();
+    let proxy = builder().shards(1).listener(relay_to(refusing)).start().unwrap();
     let mut client = TcpStream::connect(proxy.local_addr("plain").unwrap()).unwrap();
     let error = client.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);

@@ -254,6 +254,8 @@ impl Drop for Entered {
 /// used, with the cause and the remedy; or the error that made the ring unusable.
 pub fn block_on<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Result<T> {
     let capabilities = Capabilities::probe().map_err(io::Error::other)?;
+    #[cfg(test)]
+    let capabilities = capabilities.masked(Capabilities::of_this_test_run());
     let pools = vec![Pool::new(256, 4096)?, Pool::new(4, 1 << 20)?];
     let driver = RingDriver::new(capabilities, &Restrictions::default(), &pools)
         .map_err(io::Error::other)?;

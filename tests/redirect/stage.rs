@@ -12,6 +12,7 @@ use std::{
 
 use evenkeel::{
     Builder, Proxy,
+    ring::Capabilities,
     telemetry::{LookupResult, RejectReason},
 };
 
@@ -140,7 +141,13 @@ pub(crate) fn visit_in_vain(namespace: &Namespace, destination: &str) {
 
 /// A proxy inside a namespace.
 pub(crate) fn start(namespace: &Namespace, builder: Builder) -> Proxy {
-    namespace.run(|| builder.start().unwrap())
+    let mask = match std::env::var("EVENKEEL_KERNEL").as_deref() {
+        Ok("6.1") => Capabilities::LINUX_6_1,
+        Ok("6.12") => Capabilities::LINUX_6_12,
+        Ok(other) => panic!("EVENKEEL_KERNEL is {other:?}: write 6.1 or 6.12"),
+        Err(_) => Capabilities::ALL,
+    };
+    namespace.run(|| builder.capabilities(mask).start().unwrap())
 }
 
 pub(crate) fn loads(proxy: &Proxy) -> Vec<u32> {

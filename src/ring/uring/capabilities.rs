@@ -44,6 +44,17 @@ impl Capabilities {
         no_io_wait: true,
     };
 
+    /// The mask of a kernel that these tests are to behave as: `6.1`, `6.12`, or everything.
+    #[cfg(test)]
+    pub(crate) fn of_this_test_run() -> Capabilities {
+        match std::env::var("EVENKEEL_KERNEL").as_deref() {
+            Ok("6.1") => Capabilities::LINUX_6_1,
+            Ok("6.12") => Capabilities::LINUX_6_12,
+            Ok(other) => panic!("EVENKEEL_KERNEL is {other:?}: write 6.1 or 6.12"),
+            Err(_) => Capabilities::ALL,
+        }
+    }
+
     /// What both have.
     #[must_use]
     pub fn masked(self, mask: Capabilities) -> Capabilities {
