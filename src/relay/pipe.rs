@@ -159,10 +159,13 @@ impl<M: Meter> Pipe<'_, M> {
 
     fn relay(&mut self, cx: &mut Context<'_>) -> Poll<Why> {
         let before = (self.up.bytes, self.down.bytes);
+        let half_closed = self.up.finished || self.down.finished;
         let up = self.up.poll(self.downstream, self.upstream, cx);
         let down = self.down.poll(self.upstream, self.downstream, cx);
         let moved = (self.up.bytes - before.0, self.down.bytes - before.1);
-        if moved != (0, 0) {
+        // The half-close timeout counts from the end of the direction, not from its last byte.
+        let half_closes = !half_closed && (self.up.finished || self.down.finished);
+        if moved != (0, 0) || half_closes {
             self.moved_at = self.downstream.now();
         }
         if moved.0 > 0 {
@@ -188,8 +191,7 @@ impl<M: Meter> Pipe<'_, M> {
         if self.down.finished && !self.up.finished && self.upstream.poll_broken(cx).is_ready() {
             return Poll::Ready(Why::UpstreamReset);
         }
-        let half_closed = self.up.finished || self.down.finished;
-        let (limit, why) = match half_closed {
+        let (limit, why) = match half_closed || half_closes {
             false => (self.timeouts.idle, Why::IdleTimeout),
             true => (self.timeouts.half_close, Why::HalfCloseTimeout),
         };

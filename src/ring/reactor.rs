@@ -104,12 +104,13 @@ impl Reactor {
         let mut wakes = self.wakes.take();
         let result = {
             let inner = &mut *self.inner.borrow_mut();
+            // Before the driver sleeps: buffers may have come back since the last turn.
+            inner.feed_starved(&self.pools);
             let result = inner.driver.turn(wait, &mut completions);
             self.now.set(inner.driver.now());
             for completion in completions.drain(..) {
                 inner.complete(completion, &self.pools, &mut wakes);
             }
-            inner.feed_starved(&self.pools);
             result
         };
         for waker in wakes.drain(..) {
@@ -256,7 +257,7 @@ impl Reactor {
         let Some((entry, driver)) = inner.entry(key) else { return Poll::Ready(()) };
         let (receiving, polling) = (entry.in_flight(Kind::Receive), entry.in_flight(Kind::Poll));
         let Slot::Stream(stream) = &mut entry.slot else { return Poll::Ready(()) };
-        if stream.receive.failed() || stream.broken {
+        if stream.receive.failed() || stream.send.failed() || stream.broken {
             return Poll::Ready(());
         }
         if receiving {
@@ -476,6 +477,11 @@ impl Inner {
                             wakes.extend(stream.receive.waker.take());
                         }
                         wakes.extend(stream.send.waker.take());
+                        if stream.send.failed() {
+                            // For who waits for a failure: a poll may find nothing any more.
+                            wakes.extend(stream.control_waker.take());
+                            wakes.extend(stream.receive.waker.take());
+                        }
                         start_send(entry, &mut *self.driver, key);
                     }
                 }

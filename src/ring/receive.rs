@@ -138,14 +138,14 @@ impl ReceiveHalf {
         if !completion.more {
             self.cancelling = false;
         }
+        if completion.result <= 0
+            && let Some(id) = completion.buffer
+        {
+            // One may have been picked for the end of the stream; it holds nothing.
+            pools[self.pool as usize].take_back(id);
+        }
         match completion.result {
-            0 => {
-                // A buffer may have been picked for the end of the stream; it holds nothing.
-                if let Some(id) = completion.buffer {
-                    pools[self.pool as usize].take_back(id);
-                }
-                self.end = End::Finished;
-            }
+            0 => self.end = End::Finished,
             length if length > 0 => {
                 let Some(id) = completion.buffer else {
                     self.end = End::Failed(libc::EIO);

@@ -94,6 +94,10 @@ impl SendHalf {
         Some(io::Error::from_raw_os_error(error))
     }
 
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// Whether the operation in flight will tell if an error cut the one before it short.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.cut_short && self.in_flight

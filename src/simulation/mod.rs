@@ -76,9 +76,9 @@ fn run<F: Future<Output = ()> + 'static>(
     let mut random = Random::new(seed);
     let mut behaviour = Behaviour::random(&mut random);
     change(&mut random, &mut behaviour);
-    let small = Pool::new(3 + random.scale(60) as u16, random.scale(4096) as u32);
-    let large = Pool::new(random.scale(4) as u16, random.scale(32 << 10) as u32);
-    let pools = vec![small.unwrap(), large.unwrap()];
+    let pools = [behaviour.small, behaviour.large]
+        .map(|(buffers, size)| Pool::new(buffers, size).unwrap())
+        .to_vec();
     let world = World::new(random, behaviour, pools.clone());
     let executor = Executor::new(Reactor::new(Box::new(world.driver()), pools.clone()));
     let started = world.now();

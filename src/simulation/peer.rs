@@ -34,8 +34,17 @@ pub(super) struct Plan {
     pub(super) pause_ms: u64,
     /// Most bytes in one send.
     pub(super) piece: u64,
-    /// Ends its direction only after it has received the end of the other.
-    pub(super) ends_last: bool,
+    pub(super) ends: Ends,
+}
+
+/// When a peer ends its direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// When it has sent everything.
+    Freely,
+    /// Then, but not before it has received the end of the other direction.
+    Last,
+    Never,
 }
 
 /// A peer at work on its plan.
@@ -87,8 +96,12 @@ impl Peer {
             self.sent += count;
             self.sending = self.draw();
         }
-        if !self.finished && (self.ended || !self.plan.ends_last) {
-            self.finished = true;
+        let ends = match self.plan.ends {
+            Ends::Freely => true,
+            Ends::Last => self.ended,
+            Ends::Never => false,
+        };
+        if ends && !std::mem::replace(&mut self.finished, true) {
             self.stream.finish();
         }
         if self.finished { self.stream.poll_flush(cx) } else { Poll::Pending }
@@ -106,7 +119,7 @@ impl Peer {
         Poll::Ready(Ok(()))
     }
 
-    fn check(&mut self, chunk: &[u8]) {
+    pub(super) fn check(&mut self, chunk: &[u8]) {
         assert!(!chunk.is_empty(), "an empty chunk");
         for (at, got) in (self.received..).zip(chunk) {
             assert_eq!(*got, byte(self.plan.expects, at), "byte {at} is another");

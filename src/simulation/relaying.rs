@@ -2,7 +2,7 @@
 
 use super::{
     Path, path, patient,
-    peer::{Peer, Plan},
+    peer::{Ends, Peer, Plan},
     simulate,
 };
 use crate::{relay::Why, ring::simulated::World, runtime::spawn};
@@ -18,7 +18,7 @@ fn plan(world: &World, key: u64, expects: u64) -> Plan {
         pauses: random.pick(&[0, 0, 1, 10]),
         pause_ms: 50,
         piece: random.scale(64 << 10),
-        ends_last: false,
+        ends: Ends::Freely,
     }
 }
 
@@ -30,8 +30,8 @@ fn every_byte_arrives_both_ways() {
         let (mut up, mut down) = (up, down);
         // At most one of them waits for the other.
         match world.random().below(3) {
-            0 => up.ends_last = true,
-            1 => down.ends_last = true,
+            0 => up.ends = Ends::Last,
+            1 => down.ends = Ends::Last,
             _ => {}
         }
         let (sent, answered) = (up.sends, down.sends);

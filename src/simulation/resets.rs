@@ -4,7 +4,7 @@ use std::{future::poll_fn, io};
 
 use super::{
     Path, milliseconds, path, patient,
-    peer::{Peer, Plan},
+    peer::{Ends, Peer, Plan},
     simulate, simulate_with,
 };
 use crate::{
@@ -45,7 +45,7 @@ fn plan(world: &World, (key, sends): (u64, u64), expects: u64) -> Plan {
         pauses: random.pick(&[0, 0, 10]),
         pause_ms: 3,
         piece: random.scale(16 << 10),
-        ends_last: false,
+        ends: Ends::Freely,
     }
 }
 

@@ -75,6 +75,9 @@ pub(crate) struct Behaviour {
     pub(crate) limits_receives: bool,
     /// Buffers of each pool that are lent at a time, at most.
     pub(crate) lent: u16,
+    /// Buffers and their size, of the pool of small ones and of that of large ones.
+    pub(crate) small: (u16, u32),
+    pub(crate) large: (u16, u32),
 }
 
 impl Behaviour {
@@ -95,6 +98,8 @@ impl Behaviour {
             fails: 0,
             limits_receives: true,
             lent: 16,
+            small: (64, 4096),
+            large: (4, 64 << 10),
         }
     }
 
@@ -115,6 +120,11 @@ impl Behaviour {
             fails: 0,
             limits_receives: random.chance(50),
             lent: random.scale(32) as u16,
+            small: {
+                let size = if random.chance(30) { 4096 } else { random.scale(4096) };
+                (3 + random.scale(60) as u16, size as u32)
+            },
+            large: (random.scale(4) as u16, random.scale(64 << 10) as u32),
         }
     }
 }

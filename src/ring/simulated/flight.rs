@@ -16,6 +16,8 @@ pub(super) struct Flight {
     pub(super) socket: SocketId,
     pub(super) operation: Operation,
     pub(super) cancelled: bool,
+    /// It was cancelled and has been tried once more: the most that a kernel does.
+    tried_late: bool,
     /// Whether the next attempt has its time already.
     pub(super) scheduled: bool,
     pub(super) attempts: u64,
@@ -60,6 +62,7 @@ impl Flight {
             socket,
             operation,
             cancelled: false,
+            tried_late: false,
             scheduled: false,
             attempts: 0,
             sent: 0,
@@ -103,7 +106,8 @@ impl Simulation {
 
     fn step(&mut self, flight: &mut Flight) -> Step {
         if flight.cancelled {
-            let late = self.random.chance(self.behaviour.late_result);
+            let first = !std::mem::replace(&mut flight.tried_late, true);
+            let late = first && self.random.chance(self.behaviour.late_result);
             if !late
                 || matches!(
                     flight.operation,

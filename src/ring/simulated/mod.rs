@@ -492,8 +492,11 @@ impl Driver for SimulatedDriver {
     fn peer_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr> {
         let simulation = &mut *self.world.0.borrow_mut();
         let id = simulation.known(fd)?;
-        let address = simulation.network.sockets[id].remote;
-        Ok(address.ok_or(io::ErrorKind::NotConnected)?.into())
+        let address = match simulation.network.was_reset(id) {
+            true => None,
+            false => simulation.network.sockets[id].remote,
+        };
+        Ok(address.ok_or(io::Error::from_raw_os_error(libc::ENOTCONN))?.into())
     }
 }
 
