@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evenkeel::{Listener, Proxy, Relay, signal};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> evenkeel::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(listen), Some(upstream), None) =
         (arguments.next(), arguments.next(), arguments.next())
@@ -21,5 +21,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("listening on {}", listener.address);
     }
     termination.wait();
-    Ok(proxy.drain(Duration::from_secs(30)).report()?)
+    proxy.drain(Duration::from_secs(30)).report()
 }

@@ -10,7 +10,6 @@ use crate::{
 };
 
 /// Why a proxy could not start, or a reload was refused.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// io_uring cannot be used here.
@@ -57,6 +56,13 @@ impl fmt::Display for Error {
             Error::Admin(error) => error.fmt(f),
             Error::System { doing, source } => write!(f, "{doing}: {source}"),
         }
+    }
+}
+
+/// The same text as [`Display`](fmt::Display): it is what a `main` that returns the error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

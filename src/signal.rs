@@ -1,19 +1,20 @@
 //! Waiting for the signals that end a process. Nothing here happens unless it is asked for.
 
-use std::io;
-
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
+
+use crate::error::Error;
 
 /// Takes over SIGTERM and SIGINT. From now on they end nothing by themselves.
 ///
 /// # Errors
 ///
 /// What `sigaction(2)` gives.
-pub fn terminate() -> io::Result<Termination> {
-    Ok(Termination { signals: Signals::new([SIGTERM, SIGINT])? })
+pub fn terminate() -> Result<Termination, Error> {
+    let signals = Signals::new([SIGTERM, SIGINT]);
+    Ok(Termination { signals: signals.map_err(Error::system("taking over SIGTERM and SIGINT"))? })
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -14,7 +14,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// From the top down. The modules of one layer may import each other and every layer below.
 const LAYERS: &[&[&str]] = &[
-    &["proxy"],
+    &["proxy", "signal", "simulation"],
     &["admin", "relay"],
     &["upstream"],
     // A connection arrives: from the accept queue to the service, as one layer.
@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Anyone may import these, and they import nothing but each other.
-const LEAVES: &[&str] = &["config", "drain", "signal", "sync", "telemetry"];
+const LEAVES: &[&str] = &["config", "drain", "sync", "telemetry"];
 
 /// Anyone may import it, and it imports the errors of all layers: it is their sum.
 const SUM_OF_ERRORS: &str = "error";

@@ -95,8 +95,7 @@ fn stay(
     screen: &mut Screen<impl io::Write>,
 ) -> Result<(), Failed> {
     // From here on Ctrl-C drains.
-    let mut termination =
-        evenkeel::signal::terminate().map_err(Failed::io("taking over SIGINT and SIGTERM"))?;
+    let mut termination = evenkeel::signal::terminate().map_err(Failed::Proxy)?;
     screen.say(format_args!(
         "\nStill up, with its {} connections open and quiet. Try:\n",
         clients.len()
