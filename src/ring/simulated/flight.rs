@@ -289,7 +289,7 @@ fn pieces(operation: &Operation) -> Vec<&[u8]> {
         Operation::SendVectored { message } => {
             // SAFETY: the same; the message's vectors and what they point to belong to it.
             let vectors = unsafe {
-                std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen as usize)
+                std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen)
             };
             let piece = |vector: &libc::iovec| {
                 // SAFETY: the same.

@@ -36,7 +36,7 @@ fn bytes(operation: &Operation) -> Vec<u8> {
         Operation::SendVectored { message } => {
             // SAFETY: the same, for the message and its vectors.
             let vectors = unsafe {
-                std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen as usize)
+                std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen)
             };
             let piece = |vector: &libc::iovec| {
                 // SAFETY: the same, for what the vectors point to.
