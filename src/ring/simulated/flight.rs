@@ -288,9 +288,8 @@ fn pieces(operation: &Operation) -> Vec<&[u8]> {
         }
         Operation::SendVectored { message } => {
             // SAFETY: the same; the message's vectors and what they point to belong to it.
-            let vectors = unsafe {
-                std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen)
-            };
+            let vectors =
+                unsafe { std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen) };
             let piece = |vector: &libc::iovec| {
                 // SAFETY: the same.
                 unsafe { std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), vector.iov_len) }

@@ -35,9 +35,8 @@ fn bytes(operation: &Operation) -> Vec<u8> {
         }
         Operation::SendVectored { message } => {
             // SAFETY: the same, for the message and its vectors.
-            let vectors = unsafe {
-                std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen)
-            };
+            let vectors =
+                unsafe { std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen) };
             let piece = |vector: &libc::iovec| {
                 // SAFETY: the same, for what the vectors point to.
                 unsafe { std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), vector.iov_len) }
