@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use ::evenkeel::AcceptorPlacement;
+
 use crate::bare_ring::{self, Work};
 use crate::evenkeel;
 use crate::process;
@@ -27,6 +29,8 @@ const OTHER_FILES: u64 = 512;
 pub(crate) enum Contestant {
     BareRing,
     Evenkeel,
+    /// The library with its acceptor on the shard, rather than on a thread of its own.
+    EvenkeelOnShard,
     Nginx,
     Haproxy,
     /// A program with its arguments; `{listen}` and `{upstream}` stand for the addresses.
@@ -46,7 +50,8 @@ pub(crate) struct Running {
 pub(crate) fn play(role: &str, listen: SocketAddr, upstream: SocketAddr) -> io::Result<()> {
     let work = match role {
         "bare-ring" => bare_ring::run(listen, upstream)?,
-        "evenkeel" => evenkeel::run(listen, upstream)?,
+        "evenkeel" => evenkeel::run(listen, upstream, AcceptorPlacement::OwnThread)?,
+        "evenkeel-on-shard" => evenkeel::run(listen, upstream, AcceptorPlacement::OnShard)?,
         _ => return Err(io::Error::other(format!("there is no role `{role}`"))),
     };
     println!("{} {}", work.turns, work.completions);
@@ -59,12 +64,13 @@ impl Contestant {
         match (name, command) {
             ("bare-ring", _) => Ok(Self::BareRing),
             ("evenkeel", _) => Ok(Self::Evenkeel),
+            ("evenkeel-on-shard", _) => Ok(Self::EvenkeelOnShard),
             ("nginx", _) => Ok(Self::Nginx),
             ("haproxy", _) => Ok(Self::Haproxy),
             ("command", Some(command)) => Ok(Self::Command(command.to_owned())),
             ("command", None) => Err("the contestant `command` needs --command".into()),
             _ => Err(format!(
-                "there is no contestant `{name}`: bare-ring, evenkeel, nginx, haproxy, command"
+                "there is no contestant `{name}`: bare-ring, evenkeel, evenkeel-on-shard, nginx, haproxy, command"
             )),
         }
     }
@@ -73,6 +79,7 @@ impl Contestant {
         match self {
             Self::BareRing => "bare-ring",
             Self::Evenkeel => "evenkeel",
+            Self::EvenkeelOnShard => "evenkeel-on-shard",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Command(command) => command.split_whitespace().next().unwrap_or("command"),
@@ -91,7 +98,8 @@ impl Contestant {
                 let program = command.get_program().display();
                 io::Error::new(error.kind(), format!("{program} could not be started: {error}"))
             })?;
-        let ends_with_input = matches!(self, Self::BareRing | Self::Evenkeel);
+        let ends_with_input =
+            matches!(self, Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard);
         let mut running = Running { child, address, ends_with_input, _files: files };
         running.await_listener(self.name())?;
         Ok(running)
@@ -103,7 +111,7 @@ impl Contestant {
         upstream: SocketAddr,
     ) -> io::Result<(Command, Option<Scratch>)> {
         match self {
-            Self::BareRing | Self::Evenkeel => {
+            Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["--role", self.name()]);
                 command.args(["--listen", &listen.to_string()]);

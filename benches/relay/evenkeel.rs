@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::net::SocketAddr;
 
-use evenkeel::{Listener, Proxy, Relay};
+use evenkeel::{AcceptorPlacement, Listener, Proxy, Relay};
 
 use crate::bare_ring::Work;
 
@@ -11,11 +11,16 @@ use crate::bare_ring::Work;
 ///
 /// # Errors
 /// Whatever keeps the proxy from starting.
-pub(crate) fn run(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Work> {
+pub(crate) fn run(
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    placement: AcceptorPlacement,
+) -> io::Result<Work> {
     let listener = Listener::bind(&listen.to_string())
         .map_err(io::Error::other)?
         .serve(Relay::to([upstream.to_string()]));
-    let proxy = Proxy::builder().shards(1).listener(listener).start().map_err(io::Error::other)?;
+    let builder = Proxy::builder().shards(1).acceptor_placement(placement);
+    let proxy = builder.listener(listener).start().map_err(io::Error::other)?;
     io::stdin().read_to_end(&mut Vec::new())?;
     let turns = proxy.registry().shard(0).turn_duration.snapshot().count();
     Ok(Work { turns, completions: 0 })
