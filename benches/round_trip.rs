@@ -1,0 +1,128 @@
+//! What a connection meets on its way, over real sockets: a message through the relay, being accepted
+//! and served, a task, a timer.
+//!
+//! Client, proxy and origin share the machine's cores, so a round trip holds the scheduler's wake-ups
+//! of all three. The direct one has the same client and the same origin without the proxy: their
+//! difference is what a relay adds.
+
+use std::{
+    future::{Future, poll_fn},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    pin::pin,
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use evenkeel::{
+    Connection, Listener, Proxy, Relay,
+    runtime::{block_on, sleep, spawn},
+    shard::Shard,
+};
+
+const MESSAGE: [u8; 64] = [7; 64];
+
+/// Echoes what each connection sends until it ends.
+fn echo_origin() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            stream.set_nodelay(true).unwrap();
+            thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(received @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..received]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A proxy of one shard with one listener.
+fn proxy(listener: Listener) -> (Proxy, SocketAddr) {
+    let proxy = Proxy::builder().shards(1).listener(listener).start().unwrap();
+    let address = proxy.local_addrs()[0].address.parse().unwrap();
+    (proxy, address)
+}
+
+fn exchange(stream: &mut TcpStream) {
+    stream.write_all(&MESSAGE).unwrap();
+    stream.read_exact(&mut [0; MESSAGE.len()]).unwrap();
+}
+
+/// One connection, one message at a time.
+fn a_round_trip(c: &mut Criterion) {
+    let origin = echo_origin();
+    let relay = Relay::to([origin.to_string()]);
+    let (_proxy, relayed) = proxy(Listener::bind("127.0.0.1:0").unwrap().serve(relay));
+    let mut group = c.benchmark_group("round_trip");
+    for (name, address) in [("direct", origin), ("relayed", relayed)] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        group.bench_function(name, |b| b.iter(|| exchange(&mut stream)));
+    }
+}
+
+/// From connecting to the close of the served connection: the acceptor, the queue to the shard, the
+/// new task, one message and its echo.
+fn a_hand_off(c: &mut Criterion) {
+    let echo = |_: &Shard| {
+        async |mut connection: Connection| {
+            if let Ok(Some(chunk)) = connection.receive().await {
+                let _ = connection.send(chunk).await;
+                let _ = connection.flush().await;
+            }
+        }
+    };
+    let (_proxy, address) = proxy(Listener::bind("127.0.0.1:0").unwrap().serve(echo));
+    c.bench_function("hand_off", |b| {
+        b.iter(|| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            exchange(&mut stream);
+            // The server closes first, so that no port of the client's is left in TIME_WAIT.
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        });
+    });
+}
+
+/// Runs `each` so often on an executor and gives the time, without that of the executor itself.
+fn on_an_executor(times: u64, each: impl AsyncFn() + 'static) -> Duration {
+    let timed = block_on(async move {
+        let started = Instant::now();
+        for _ in 0..times {
+            each().await;
+        }
+        started.elapsed()
+    });
+    timed.unwrap()
+}
+
+fn the_runtime(c: &mut Criterion) {
+    let mut group = c.benchmark_group("runtime");
+    group.bench_function("spawn_and_join", |b| {
+        b.iter_custom(|times| on_an_executor(times, async || spawn(async {}).await.unwrap()));
+    });
+    group.bench_function("sleep_insert_cancel", |b| {
+        b.iter_custom(|times| {
+            on_an_executor(times, async || {
+                let mut sleep = pin!(sleep(Duration::from_secs(60)));
+                // The first poll is what sets the timer, dropping what cancels it.
+                poll_fn(|cx| {
+                    assert!(sleep.as_mut().poll(cx).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+            })
+        });
+    });
+}
+
+criterion_group!(benches, a_round_trip, a_hand_off, the_runtime);
+criterion_main!(benches);

@@ -1,0 +1,17 @@
+//! What a relay may use: budgets that a change must not exceed, measured on a process of its own.
+//!
+//! Each budget lies some way above what was measured, so that it fails for a cost that was added and
+//! not for the weather. None of them is a time.
+
+#[path = "budgets/locked_memory.rs"]
+mod locked_memory;
+#[path = "budgets/memory.rs"]
+mod memory;
+#[path = "budgets/process.rs"]
+mod process;
+#[path = "budgets/system_calls.rs"]
+mod system_calls;
+#[path = "budgets/traffic.rs"]
+mod traffic;
+#[path = "budgets/workers.rs"]
+mod workers;

@@ -1,0 +1,171 @@
+//! The process that is measured: this test binary once more, as a relay and nothing else.
+//!
+//! Flows in: an upstream address, a number of shards, and what the process may lock; later a line
+//! that asks for a drain. Flows out: a line for each thing that has happened. It owns the child, which
+//! ends with its standard input and so never outlives the test.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use evenkeel::{Drain, Listener, Proxy, Relay, ring::Capabilities};
+use rustix::{
+    process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit},
+    thread::{set_thread_res_gid, set_thread_res_uid},
+};
+
+const UPSTREAM: &str = "EVENKEEL_BUDGETS_UPSTREAM";
+const SHARDS: &str = "EVENKEEL_BUDGETS_SHARDS";
+/// RLIMIT_MEMLOCK in bytes, for a user without privileges whose number this process picks.
+const LOCKED_MEMORY: &str = "EVENKEEL_BUDGETS_LOCKED_MEMORY";
+
+/// A relay, or what it said when it could not start.
+pub(crate) type Started = Result<RelayProcess, String>;
+
+pub(crate) struct RelayProcess {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Where it connects to.
+    pub(crate) upstream: TcpListener,
+}
+
+impl RelayProcess {
+    /// With every privilege that the test has.
+    pub(crate) fn start(shards: usize) -> RelayProcess {
+        RelayProcess::start_with(shards, None).unwrap()
+    }
+
+    /// As a user that runs nothing else, without privileges, which may lock so many bytes.
+    pub(crate) fn start_unprivileged(shards: usize, locked_memory: u64) -> Started {
+        RelayProcess::start_with(shards, Some(locked_memory))
+    }
+
+    fn start_with(shards: usize, locked_memory: Option<u64>) -> Started {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
+            .args(["--exact", "process::relay", "--ignored", "--nocapture"])
+            .env(UPSTREAM, upstream.local_addr().unwrap().to_string())
+            .env(SHARDS, shards.to_string())
+            .envs(locked_memory.map(|bytes| (LOCKED_MEMORY, bytes.to_string())))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut relay = RelayProcess { child, lines, address: nowhere, upstream };
+        let outcome = relay.wait_for("relay: ");
+        match outcome.strip_prefix("listening on ") {
+            Some(address) => relay.address = address.parse().unwrap(),
+            None => return Err(outcome),
+        }
+        Ok(relay)
+    }
+
+    /// What stands behind `mark` in the first line that has it.
+    fn wait_for(&mut self, mark: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "the relay ended");
+            if let Some((_, rest)) = line.split_once(mark) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+
+    /// Ends what is open, and stays there to be looked at.
+    pub(crate) fn drain(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"drain\n").unwrap();
+        assert_eq!(self.wait_for("relay: "), "drained");
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Anonymous memory that is resident, in bytes.
+    pub(crate) fn anonymous_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// The names of its threads, of those that the kernel runs for it as well.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+        let names = tasks.filter_map(Result::ok).filter_map(name);
+        names.map(|name| name.trim().to_owned()).collect()
+    }
+}
+
+impl Drop for RelayProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "it is the process that the others measure"]
+fn relay() {
+    let Ok(upstream) = env::var(UPSTREAM) else { return };
+    let shards = env::var(SHARDS).unwrap().parse().unwrap();
+    raise_file_limit();
+    if let Ok(bytes) = env::var(LOCKED_MEMORY) {
+        give_up_privileges(bytes.parse().unwrap());
+    }
+    let listener = Listener::bind("127.0.0.1:0").unwrap().serve(Relay::to([upstream]));
+    let proxy = match Proxy::builder().shards(shards).listener(listener).start() {
+        Ok(proxy) => proxy,
+        Err(refused) => return say(&refused.to_string()),
+    };
+    say(&format!("listening on {}", proxy.local_addrs()[0].address));
+    let mut lines = std::io::stdin().lines();
+    if lines.next().is_some() {
+        let _ = proxy.drain(Drain::within(Duration::from_millis(200)));
+        say("drained");
+        lines.next();
+    }
+}
+
+fn say(what: &str) {
+    println!("relay: {what}");
+}
+
+/// Makes this thread, and those that it will start, a user's that nothing else is charged to.
+fn give_up_privileges(locked_memory: u64) {
+    let limit = Rlimit { current: Some(locked_memory), maximum: Some(locked_memory) };
+    setrlimit(Resource::Memlock, limit).unwrap();
+    // Between the users of people and 65,534, which many containers end at.
+    let user = 60_000 + std::process::id() % 5_000;
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    set_thread_res_gid(gid, gid, gid).unwrap();
+    set_thread_res_uid(uid, uid, uid).unwrap();
+}
+
+/// Allows this process as many files as it may allow itself.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+/// Whether the test that runs on this thread can run here; `refused` says why not. Where not, says
+/// so, and fails in CI.
+pub(crate) fn possible(refused: Option<String>) -> bool {
+    let refused = refused.or_else(|| Some(Capabilities::probe().err()?.to_string()));
+    let Some(refused) = refused else { return true };
+    let test = thread::current().name().unwrap_or("budgets").to_owned();
+    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{test} cannot run: {refused}");
+    // Not eprintln!, which the test runner would keep to itself.
+    std::io::stderr().write_all(format!("SKIPPED {test}: {refused}\n").as_bytes()).unwrap();
+    false
+}
