@@ -41,7 +41,8 @@ struct Inner {
     rejected: bool,
     shard: Shard,
     route: Rc<RouteOnShard>,
-    _limit: Option<LimitGuard>,
+    /// Its places under the listener's limit and under the destination's.
+    _limits: [Option<LimitGuard>; 2],
 }
 
 impl Connection {
@@ -51,7 +52,7 @@ impl Connection {
         expects_proxy_header: bool,
         shard: Shard,
         route: Rc<RouteOnShard>,
-        limit: Option<LimitGuard>,
+        limits: [Option<LimitGuard>; 2],
     ) -> Connection {
         route.cells.connections.increment();
         route.cells.active.add(1);
@@ -64,7 +65,7 @@ impl Connection {
             rejected: false,
             shard,
             route,
-            _limit: limit,
+            _limits: limits,
         };
         Connection { inner: Box::new(inner) }
     }

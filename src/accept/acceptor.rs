@@ -125,10 +125,13 @@ impl Acceptor {
 
     /// Tries to place what waits. False: something still does.
     fn place_waiting(&self) -> bool {
+        let mut left = self.waiting.borrow().len();
         while let Some((socket, listener, limit)) = self.pop_waiting() {
             // It was counted as accepted, and is closed if a limit was reached meanwhile.
             let _ = self.place(socket, listener, limit);
-            if self.is_behind() {
+            left -= 1;
+            if self.waiting.borrow().len() > left {
+                // It waits again: nobody has room.
                 return false;
             }
         }
@@ -137,10 +140,6 @@ impl Acceptor {
 
     fn pop_waiting(&self) -> Option<(OwnedFd, ListenerId, Option<LimitGuard>)> {
         self.waiting.borrow_mut().pop_front()
-    }
-
-    fn is_behind(&self) -> bool {
-        !self.waiting.borrow().is_empty()
     }
 }
 
@@ -182,6 +181,10 @@ impl Place for Acceptor {
                 shard.inbox.wake();
             }
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.waiting.borrow().is_empty()
     }
 
     async fn room(&self) {

@@ -16,10 +16,13 @@ use std::{
 use crate::{
     listener::{Limit, LimitGuard, table::ListenerId},
     net::Accepting,
-    runtime::{JoinHandle, sleep, spawn},
+    runtime::{JoinHandle, sleep, spawn, timeout},
     shard::Shared,
     telemetry::{AcceptCells, AcceptError, RejectReason},
 };
+
+/// How long a listener that is closed waits for shards to take what it has accepted.
+const LAST_ROOM: Duration = Duration::from_millis(500);
 
 /// A listening socket for one thread to accept on.
 pub(crate) struct Entrance {
@@ -44,6 +47,11 @@ pub(crate) trait Place: 'static {
 
     /// Called after each batch.
     fn flush(&self) {}
+
+    /// Whether connections wait that could not be passed on yet.
+    fn is_behind(&self) -> bool {
+        false
+    }
 
     /// Waits until more connections can be taken.
     async fn room(&self) {}
@@ -96,6 +104,8 @@ impl<P: Place> Entrances<P> {
             }
         }
         self.place.flush();
+        // Nobody else places what still waits once the last listener is closed.
+        let _ = timeout(LAST_ROOM, self.place.room()).await;
         door.entrance.cells.accepting.set(0);
     }
 }
@@ -157,7 +167,11 @@ async fn accept<P: Place>(door: Rc<Door>, place: Rc<P>, shared: Arc<Shared>) {
             next = door.accepting.take();
         }
         place.flush();
-        place.room().await;
+        if place.is_behind() {
+            // What is not accepted waits in the kernel, within the listener's backlog.
+            door.accepting.stop().await;
+            place.room().await;
+        }
     }
 }
 
@@ -223,6 +237,8 @@ impl Pause {
             Poll::Ready(())
         })
         .await;
+        // The descriptors of a connection that has just ended are closed a turn or two later.
+        sleep(Duration::from_millis(2)).await;
         self.next = (self.next * 2).min(Pause::MAX);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    ring::{Chunk, Driver, Key, LARGE, Nanoseconds, Payload, SMALL},
+    ring::{Chunk, Key, LARGE, Nanoseconds, Payload, SMALL},
     runtime::Executor,
     sys::dial::{DialError, UpstreamOptions},
 };
@@ -204,7 +204,7 @@ impl Stream {
     ///
     /// What `call` gives.
     pub fn with_fd<T>(&self, call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
-        self.executor.reactor().with_fd(self.key, |_: &mut dyn Driver, fd| call(fd))
+        self.executor.reactor().call_with_fd(self.key, call)
     }
 }
 

@@ -82,10 +82,10 @@ impl Running {
         thread::sleep(drain.keep_accepting);
         self.close_listeners();
         let open = self.shared.loads.total();
-        let deadline = Instant::now() + drain.deadline;
+        let began = Instant::now();
         let mut left = open;
-        while left > 0 && Instant::now() < deadline {
-            thread::sleep(LOOK.min(deadline.saturating_duration_since(Instant::now())));
+        while left > 0 && began.elapsed() < drain.deadline {
+            thread::sleep(LOOK.min(drain.deadline.saturating_sub(began.elapsed())));
             left = self.shared.loads.total();
         }
         Drained { open, cut: left }

@@ -1,11 +1,6 @@
 //! The handle of a running proxy.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    thread::JoinHandle,
-};
+use std::{fmt, net::SocketAddr, sync::Arc, thread::JoinHandle};
 
 use super::{
     builder::{Builder, Route},
@@ -17,7 +12,7 @@ use crate::{
     error::Error,
     listener::Listener,
     shard::{self, ShardLoad},
-    sync::lock,
+    sync::{Mutex, lock},
     sys::listening::LocalAddress,
     telemetry::Registry,
 };

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
         mpsc,
     },
@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     listener::{Listener, table::ListenerId},
     shard::{self, Mailbox, Shared},
-    sync::lock,
+    sync::{Mutex, lock},
     sys::closing::{HANDSHAKE_GRACE, accept_queue, stop_new_handshakes},
     telemetry::{ReloadResult, Sink, catalog},
 };
@@ -116,10 +116,11 @@ impl Running {
     }
 
     fn try_reload(&self, listeners: Vec<Listener>) -> Result<(), Error> {
+        // Looked at under the lock, under which a drain takes the sockets away.
+        let mut sockets = lock(&self.sockets);
         if self.draining.load(Relaxed) {
             return Err(Error::Invalid("the proxy is draining".to_owned()));
         }
-        let mut sockets = lock(&self.sockets);
         let own = own_addresses()?;
         let change = sockets.change(listeners, &self.settings, &self.shared.registry)?;
         let mut table = sockets.table(own);

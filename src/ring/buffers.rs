@@ -144,6 +144,9 @@ impl fmt::Debug for Pool {
     }
 }
 
+/// To how many bytes chunks that were copied out are joined.
+const COPY_MAX: usize = 4096;
+
 /// Received bytes, in the buffer that they were received into.
 ///
 /// A chunk belongs to its shard (it is not `Send`) and holds one of the shard's receive buffers
@@ -160,7 +163,7 @@ enum Storage {
         id: u16,
     },
     /// Copied out, because buffers were running short.
-    Heap(Rc<Box<[u8]>>),
+    Heap(Rc<Vec<u8>>),
 }
 
 impl Chunk {
@@ -190,13 +193,28 @@ impl Chunk {
     /// The same bytes, copied to memory of their own, so that the buffer is free again.
     pub(crate) fn copied_out(self) -> Chunk {
         let end = self.len() as u32;
-        Chunk { storage: Storage::Heap(Rc::new(Box::from(&*self))), start: 0, end }
+        Chunk { storage: Storage::Heap(Rc::new(self.to_vec())), start: 0, end }
     }
 
     /// Appends `other`'s bytes where this chunk's buffer has room behind its own, which needs the
     /// buffer to itself. Gives `other` back where that cannot be.
     pub(crate) fn append(&mut self, other: Chunk) -> Result<(), Chunk> {
-        let Storage::Pool { pool, id } = &self.storage else { return Err(other) };
+        let (pool, id) = match &mut self.storage {
+            Storage::Pool { pool, id } => (pool, id),
+            Storage::Heap(bytes) => {
+                return match Rc::get_mut(bytes) {
+                    Some(bytes)
+                        if bytes.len() == self.end as usize
+                            && bytes.len() + other.len() <= COPY_MAX =>
+                    {
+                        bytes.extend_from_slice(&other);
+                        self.end = bytes.len() as u32;
+                        Ok(())
+                    }
+                    _ => Err(other),
+                };
+            }
+        };
         let room = (pool.buffer_size - self.end) as usize;
         if pool.references[*id as usize].get() != 1 || other.len() > room {
             return Err(other);
@@ -221,7 +239,7 @@ impl Clone for Chunk {
                 let references = &pool.references[*id as usize];
                 let Some(more) = references.get().checked_add(1) else {
                     let end = self.len() as u32;
-                    let copy = Rc::new(Box::from(&**self));
+                    let copy = Rc::new(self.to_vec());
                     return Chunk { storage: Storage::Heap(copy), start: 0, end };
                 };
                 references.set(more);

@@ -22,7 +22,7 @@ pub(crate) use self::custom::Submitted;
 pub use self::uring::{Capabilities, Restrictions, RingRefused};
 pub(crate) use self::{
     buffers::Pool,
-    driver::{Doorbell, Driver, Key, Nanoseconds, Wait, nanoseconds},
+    driver::{Doorbell, Key, Nanoseconds, Wait, nanoseconds},
     reactor::{LARGE, Reactor, SMALL},
     uring::RingDriver,
 };

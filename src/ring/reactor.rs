@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
-    os::fd::{BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -45,6 +45,8 @@ struct Inner {
     driver: Box<dyn Driver>,
     /// Slots whose receive found no small buffer, the one that waits longest first.
     starved: VecDeque<Key>,
+    /// What operations of embedders owned: their code, to be dropped when nothing is borrowed.
+    ended: Vec<Box<dyn std::any::Any>>,
 }
 
 /// A released or unknown key. The handles that hold keys release them when they are dropped, so
@@ -57,7 +59,12 @@ impl Reactor {
     pub(crate) fn new(driver: Box<dyn Driver>, pools: Vec<Rc<Pool>>) -> Reactor {
         let now = driver.now();
         Reactor {
-            inner: RefCell::new(Inner { slots: Slots::new(), driver, starved: VecDeque::new() }),
+            inner: RefCell::new(Inner {
+                slots: Slots::new(),
+                driver,
+                starved: VecDeque::new(),
+                ended: Vec::new(),
+            }),
             pools,
             completions: Cell::default(),
             wakes: Cell::default(),
@@ -102,7 +109,7 @@ impl Reactor {
     pub(crate) fn turn(&self, wait: Wait) -> io::Result<()> {
         let mut completions = self.completions.take();
         let mut wakes = self.wakes.take();
-        let result = {
+        let (result, ended) = {
             let inner = &mut *self.inner.borrow_mut();
             // Before the driver sleeps: buffers may have come back since the last turn.
             inner.feed_starved(&self.pools);
@@ -111,8 +118,9 @@ impl Reactor {
             for completion in completions.drain(..) {
                 inner.complete(completion, &self.pools, &mut wakes);
             }
-            result
+            (result, std::mem::take(&mut inner.ended))
         };
+        drop(ended);
         for waker in wakes.drain(..) {
             waker.wake();
         }
@@ -222,7 +230,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Ready when fewer than `limit` bytes that were handed over are not sent yet.
+    /// Ready when fewer than `limit` bytes that were handed over, in few enough pieces, are not sent
+    /// yet; with a limit of 1, when all are sent.
     pub(crate) fn poll_sent(
         &self,
         key: Key,
@@ -231,7 +240,8 @@ impl Reactor {
     ) -> Poll<io::Result<()>> {
         self.with_stream(key, |stream| match stream.send.queued() {
             Err(error) => Poll::Ready(Err(error)),
-            Ok(queued) if queued < limit.max(1) => Poll::Ready(Ok(())),
+            Ok(0) => Poll::Ready(Ok(())),
+            Ok(queued) if queued < limit && !stream.send.is_full() => Poll::Ready(Ok(())),
             Ok(_) => {
                 register(&mut stream.send.waker, cx);
                 Poll::Pending
@@ -285,7 +295,19 @@ impl Reactor {
         self.with_fd(key, |driver, fd| driver.peer_address(fd))
     }
 
-    /// Calls with the descriptor of a slot.
+    /// Calls with the descriptor of a slot, with nothing borrowed: `call` may be an embedder's.
+    pub(crate) fn call_with_fd<T>(
+        &self,
+        key: Key,
+        call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let fd = self.with_fd(key, |_, fd| Ok(fd.as_raw_fd()))?;
+        // SAFETY: the slot keeps the descriptor open until it is released, which only the handle
+        // that called this does, and it is borrowed for the call.
+        call(unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// Calls the driver with the descriptor of a slot.
     pub(crate) fn with_fd<T>(
         &self,
         key: Key,
@@ -402,7 +424,12 @@ impl Reactor {
     /// The handle of a slot is gone: cancels what is in flight, and closes the descriptor when the
     /// last of it has completed.
     pub(crate) fn release(&self, key: Key) {
-        self.inner.borrow_mut().release(key);
+        let ended = {
+            let inner = &mut *self.inner.borrow_mut();
+            inner.release(key);
+            std::mem::take(&mut inner.ended)
+        };
+        drop(ended);
     }
 }
 
@@ -425,6 +452,14 @@ impl Inner {
     }
 
     fn release(&mut self, key: Key) {
+        // A peer that is not sent everything must not take what it got for the whole.
+        if let Some((entry, driver)) = self.entry(key)
+            && let Slot::Stream(stream) = &entry.slot
+            && stream.send.queued().is_ok_and(|queued| queued > 0)
+            && let Some(fd) = entry.fd()
+        {
+            let _ = driver.reset_on_close(fd);
+        }
         for token in self.slots.release(key) {
             self.driver.cancel(token);
         }
@@ -432,8 +467,12 @@ impl Inner {
     }
 
     fn reclaim(&mut self, key: Key) {
-        if let Some(fd) = self.slots.reclaim(key) {
+        let Some((fd, slot)) = self.slots.reclaim(key) else { return };
+        if let Some(fd) = fd {
             self.driver.close(fd);
+        }
+        if let Slot::Custom(custom) = slot {
+            self.ended.push(custom.owned);
         }
     }
 

@@ -103,6 +103,12 @@ impl SendHalf {
         self.cut_short && self.in_flight
     }
 
+    /// Whether as many pieces wait as the next operation takes along: each may hold a buffer,
+    /// however small it is.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.len() >= PIECES)
+    }
+
     pub(crate) fn push(&mut self, payload: Payload) -> io::Result<()> {
         self.queued()?;
         if self.finish {

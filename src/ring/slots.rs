@@ -200,18 +200,19 @@ impl Slots {
             .map(move |kind| Token::new(key, kind))
     }
 
-    /// Frees a released slot that has nothing in flight; gives its descriptor, to be closed.
-    pub(crate) fn reclaim(&mut self, key: Key) -> Option<OwnedFd> {
+    /// Frees a released slot that has nothing in flight. Gives its descriptor, to be closed, and
+    /// what it held, to be dropped.
+    pub(crate) fn reclaim(&mut self, key: Key) -> Option<(Option<OwnedFd>, Slot)> {
         let vacant = self.vacant;
         let entry = self.entry(key)?;
         if !entry.released || entry.in_flight != 0 {
             return None;
         }
-        entry.slot = Slot::Vacant { next: vacant };
+        let slot = std::mem::replace(&mut entry.slot, Slot::Vacant { next: vacant });
         let fd = entry.fd.take();
         self.vacant = key.index;
         self.occupied -= 1;
-        fd
+        Some((fd, slot))
     }
 
     /// The keys of all slots in use that were not released.

@@ -1,7 +1,14 @@
 //! What happens to a connection when it arrives on its shard: its original destination is looked
 //! up, a route is found, and the route's service gets it.
 
-use std::{cell::RefCell, collections::HashMap, os::fd::AsFd, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    os::fd::AsFd,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+};
 
 use super::{Accepted, Balanced, Shard};
 use crate::{
@@ -34,8 +41,19 @@ impl Arrivals {
         Arrivals { shard, known: RefCell::new(known) }
     }
 
-    /// Starts to serve a connection, or closes it.
+    /// Starts to serve a connection, or closes it. A lookup or a factory that panics, which is the
+    /// embedder's code, closes this connection and harms no other.
     pub(crate) fn arrive(&self, accepted: Accepted) {
+        // Nothing of ours is borrowed while that code runs, so nothing is left half done.
+        if catch_unwind(AssertUnwindSafe(|| self.receive(accepted))).is_err() {
+            self.shard.registry().shard(self.shard.index()).tasks_panicked.increment();
+            tracing::error!(
+                "a lookup or the factory of a service panicked; a connection is closed"
+            );
+        }
+    }
+
+    fn receive(&self, accepted: Accepted) {
         let table = self.current_table();
         // A listener that a reload took away while this connection was on its way.
         let Some(entry) = table.listeners.get(&accepted.listener) else { return };
@@ -71,14 +89,21 @@ impl Arrivals {
                         return route.cells.rejected.increment(RejectReason::ListenerLimit);
                     }
                     Some(entered) => entered,
-                    None => accepted.limit,
+                    None => None,
                 };
+                let limits = [accepted.limit, limit];
                 let stream = Balanced::new(Stream::adopt(accepted.socket), accepted.guard);
                 let route = self.route(route);
                 let service = Rc::clone(&route.service);
                 let shard = self.shard.clone();
-                let connection =
-                    Connection::new(stream, destination, entry.proxy_protocol, shard, route, limit);
+                let connection = Connection::new(
+                    stream,
+                    destination,
+                    entry.proxy_protocol,
+                    shard,
+                    route,
+                    limits,
+                );
                 service.start(connection);
             }
         }

@@ -89,7 +89,9 @@ fn check(steps: Vec<Step>) {
                 let Some(key) = pick(&order, which) else { continue };
                 let used = &uses[&key];
                 let due = used.released && used.in_flight.is_empty();
-                let fd = slots.reclaim(key).map(|fd| fd.as_raw_fd());
+                let fd = slots
+                    .reclaim(key)
+                    .map(|(fd, _)| fd.expect("a stream has a descriptor").as_raw_fd());
                 assert_eq!(fd, due.then_some(used.descriptor), "the descriptor, when it is due");
                 if due {
                     uses.remove(&key);

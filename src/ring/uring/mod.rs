@@ -62,6 +62,8 @@ pub(crate) struct RingDriver {
     doorbell: Arc<RingDoorbell>,
     capabilities: Capabilities,
     overflows: u64,
+    /// A receive of the last turn found no buffer in its ring.
+    ran_out: bool,
     epoch: Instant,
 }
 
@@ -117,6 +119,7 @@ impl RingDriver {
             doorbell: Arc::new(RingDoorbell { ring: duplicate, eventfd }),
             capabilities,
             overflows: 0,
+            ran_out: false,
             epoch: Instant::now(),
         };
         driver.watch_eventfd();
@@ -221,9 +224,7 @@ impl RingDriver {
                 more: cqueue::more(flags),
             });
         }
-        if ran_out {
-            self.buffers.iter_mut().for_each(BufferRing::ran_out_if_empty);
-        }
+        self.ran_out |= ran_out;
         if eventfd_ended {
             self.watch_eventfd();
         }
@@ -281,6 +282,10 @@ impl Driver for RingDriver {
     }
 
     fn turn(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
+        // Only now have the buffers of the last turn's completions been taken in.
+        if std::mem::take(&mut self.ran_out) {
+            self.buffers.iter_mut().for_each(BufferRing::ran_out_if_empty);
+        }
         self.buffers.iter_mut().for_each(BufferRing::refill);
         if !self.backlog.is_empty() {
             self.hand_over_backlog()?;
@@ -288,7 +293,8 @@ impl Driver for RingDriver {
         if self.ring.submission().cq_overflow() {
             self.overflows += 1;
         }
-        let waits = wait != Wait::No && self.ring.completion().is_empty();
+        let waits =
+            wait != Wait::No && self.backlog.is_empty() && self.ring.completion().is_empty();
         let timeout = match wait {
             Wait::Until(deadline) => {
                 let left = deadline.saturating_sub(self.now());
