@@ -39,6 +39,9 @@ pub(crate) trait Turns {
     /// The loop was at work for `busy` nanoseconds since it last slept or was told so, and has
     /// slept for `idle` before that.
     fn turned(&self, executor: &Executor, busy: Nanoseconds, idle: Nanoseconds);
+
+    /// A task has panicked. Told at once, since the loop may sleep for long after this turn.
+    fn panicked(&self) {}
 }
 
 /// One thread's executor.
@@ -49,6 +52,7 @@ pub(crate) struct Executor {
     /// A waker for each task that lives, to reach them all at the end.
     pub(super) tasks: RefCell<Slab<Waker>>,
     remote: Arc<Remote>,
+    #[cfg(test)]
     panics: Cell<u64>,
     turns: RefCell<Option<Box<dyn Turns>>>,
 }
@@ -62,6 +66,7 @@ impl Executor {
             timers: RefCell::new(TimerWheel::new()),
             tasks: RefCell::default(),
             remote,
+            #[cfg(test)]
             panics: Cell::new(0),
             turns: RefCell::new(None),
         })
@@ -91,6 +96,7 @@ impl Executor {
     }
 
     /// Tasks that panicked.
+    #[cfg(test)]
     pub(crate) fn panics(&self) -> u64 {
         self.panics.get()
     }
@@ -192,7 +198,11 @@ impl Executor {
         // The task's state is dropped by the unwinding; what it shares with others is this
         // executor's, which calls no task while it is borrowed.
         if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
+            #[cfg(test)]
             self.panics.set(self.panics.get() + 1);
+            if let Some(turns) = &*self.turns.borrow() {
+                turns.panicked();
+            }
             tracing::error!("a task panicked; its connection is closed, the shard goes on");
         }
     }

@@ -46,8 +46,6 @@ impl ShardTurns {
         let overflows = executor.reactor().overflows();
         let counted = &self.cells.completion_queue_overflows;
         counted.add(overflows - counted.value().min(overflows));
-        let panicked = &self.cells.tasks_panicked;
-        panicked.add(executor.panics() - panicked.value().min(executor.panics()));
     }
 }
 
@@ -60,5 +58,9 @@ impl Turns for ShardTurns {
         if self.period.get() >= PERIOD {
             self.end_period(executor);
         }
+    }
+
+    fn panicked(&self) {
+        self.cells.tasks_panicked.increment();
     }
 }

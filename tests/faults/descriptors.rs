@@ -2,9 +2,9 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Lines, Read, Write},
     net::{SocketAddr, TcpStream},
-    process::{Child, ChildStdin, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -23,6 +23,7 @@ const LIMIT: u64 = 128;
 struct Limited {
     process: Child,
     commands: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
     address: SocketAddr,
     admin: SocketAddr,
 }
@@ -35,15 +36,17 @@ impl Limited {
             .spawn()
             .unwrap();
         let commands = process.stdin.take().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = lines.map(Result::unwrap).find(|line| line.contains("SERVING")).unwrap();
+        let mut answers = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = answer(&mut answers, "SERVING");
         let mut addresses = line.split_once("SERVING ").unwrap().1.split(' ');
         let mut address = || addresses.next().unwrap().parse().unwrap();
-        Limited { process, commands, address: address(), admin: address() }
+        Limited { process, commands, answers, address: address(), admin: address() }
     }
 
+    /// Has it carry out a command.
     fn tell(&mut self, command: &str) {
         writeln!(self.commands, "{command}").unwrap();
+        answer(&mut self.answers, "DONE");
     }
 
     fn get(&self, path: &str) -> String {
@@ -76,6 +79,11 @@ impl Limited {
     }
 }
 
+/// The next line that begins, behind what the test harness writes, with `mark`.
+fn answer(lines: &mut Lines<BufReader<ChildStdout>>, mark: &str) -> String {
+    lines.map(Result::unwrap).find(|line| line.contains(mark)).unwrap()
+}
+
 impl Drop for Limited {
     fn drop(&mut self) {
         let _ = self.process.kill();
@@ -105,6 +113,7 @@ fn serve_limited() {
             "release" => held.clear(),
             other => panic!("{other:?} is no command"),
         }
+        println!("DONE");
     }
 }
 

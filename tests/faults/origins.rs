@@ -85,7 +85,7 @@ fn a_reset_of_the_origin_comes_after_the_bytes_before_it() {
     let mut client = client(address);
     let mut received = Vec::new();
     let error = client.read_to_end(&mut received).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "after {} bytes", received.len());
     assert_eq!(received, [7; BODY]);
     assert_quiet(&proxy);
     let closed = &proxy.registry().listener("plain", 0).closed;
