@@ -1,7 +1,7 @@
 //! The loop that runs a shard.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
