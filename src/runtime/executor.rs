@@ -1,7 +1,7 @@
 //! The loop that runs a shard.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
