@@ -34,7 +34,7 @@ fn resets_at_any_moment_leave_nothing_behind() {
         let mut client = client(address);
         let length = random.next_u32() % 20_000;
         client.write_all(&vec![0x16; length as usize]).unwrap();
-        if random.next_u32() % 4 == 0 {
+        if random.next_u32().is_multiple_of(4) {
             client.shutdown(Shutdown::Write).unwrap();
         }
         thread::sleep(Duration::from_micros(u64::from(random.next_u32() % 2_000)));
