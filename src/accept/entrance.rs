@@ -204,21 +204,23 @@ fn is_unlucky(error: &io::Error) -> bool {
 /// Waits while accepting cannot succeed, longer each time in a row.
 struct Pause {
     next: Duration,
+    warned: bool,
 }
 
 impl Default for Pause {
     fn default() -> Pause {
-        Pause { next: Duration::from_millis(10) }
+        Pause { next: Pause::MIN, warned: false }
     }
 }
 
 impl Pause {
+    const MIN: Duration = Duration::from_millis(10);
     const MAX: Duration = Duration::from_secs(1);
 
     async fn wait(&mut self, error: &io::Error, entrance: &Entrance, shared: &Shared) {
         let errno = error.raw_os_error().unwrap_or(0);
         entrance.cells.errors.increment(AcceptError::from_errno(errno));
-        if self.next == Pause::default().next {
+        if !std::mem::replace(&mut self.warned, true) {
             tracing::warn!(
                 listener = %entrance.name,
                 "accepting pauses: {error}; raise RLIMIT_NOFILE or the memory limit, or lower \
@@ -227,18 +229,19 @@ impl Pause {
         }
         let mut timer = pin!(sleep(self.next));
         let mut waiting = false;
-        poll_fn(|cx| {
+        let fired = poll_fn(|cx| {
+            let fired = timer.as_mut().poll(cx).is_ready();
             if !waiting {
                 waiting = true;
                 shared.starved_acceptors.wait(cx.waker().clone());
-                return timer.as_mut().poll(cx);
+                return if fired { Poll::Ready(true) } else { Poll::Pending };
             }
-            // Polled again: either the timer fired, or a connection was closed.
-            Poll::Ready(())
+            // Polled again: either the timer fired, or a connection is being closed.
+            Poll::Ready(fired)
         })
         .await;
-        // The descriptors of a connection that has just ended are closed a turn or two later.
-        sleep(Duration::from_millis(2)).await;
-        self.next = (self.next * 2).min(Pause::MAX);
+        // The shard says that it closes one before the kernel has done so: when the next try comes
+        // too early, another one follows soon.
+        self.next = if fired { (self.next * 2).min(Pause::MAX) } else { Pause::MIN };
     }
 }

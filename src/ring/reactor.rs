@@ -265,7 +265,7 @@ impl Reactor {
     pub(crate) fn poll_broken(&self, key: Key, cx: &mut Context<'_>) -> Poll<()> {
         let inner = &mut *self.inner.borrow_mut();
         let Some((entry, driver)) = inner.entry(key) else { return Poll::Ready(()) };
-        let (receiving, polling) = (entry.in_flight(Kind::Receive), entry.in_flight(Kind::Poll));
+        let receiving = entry.in_flight(Kind::Receive);
         let Slot::Stream(stream) = &mut entry.slot else { return Poll::Ready(()) };
         if stream.receive.failed() || stream.send.failed() || stream.broken {
             return Poll::Ready(());
@@ -275,11 +275,7 @@ impl Reactor {
             return Poll::Pending;
         }
         register(&mut stream.control_waker, cx);
-        if !polling {
-            entry.started(Kind::Poll);
-            let fd = entry.fd().expect("a stream has a descriptor");
-            driver.start(Token::new(key, Kind::Poll), fd, Operation::PollBroken);
-        }
+        start_poll(entry, driver, key);
         Poll::Pending
     }
 
@@ -493,6 +489,7 @@ impl Inner {
             entry.ended(kind);
         }
         let released = entry.is_released();
+        let receiving = entry.in_flight(Kind::Receive);
         match &mut entry.slot {
             Slot::Stream(stream) => match kind {
                 Kind::Receive => {
@@ -501,11 +498,19 @@ impl Inner {
                         stream.receive.clear();
                     } else {
                         match then {
+                            // Kernels lose the news of a reset that comes right behind bytes:
+                            // `io_poll_check_events` in io_uring/poll.c takes both wake-ups for
+                            // one, and the receive stays armed for ever. A poll does see it.
+                            Then::Nothing if completion.more => {
+                                start_poll(entry, &mut *self.driver, key);
+                            }
                             Then::Nothing => {}
                             Then::Cancel => self.driver.cancel(token),
                             Then::Starve => self.starved.push_back(key),
                         }
-                        wakes.extend(stream.receive.waker.take());
+                        if let Slot::Stream(stream) = &mut entry.slot {
+                            wakes.extend(stream.receive.waker.take());
+                        }
                     }
                 }
                 Kind::Send => {
@@ -531,7 +536,14 @@ impl Inner {
                 }
                 Kind::Poll => {
                     let error = completion.result < 0 && completion.result != -libc::ECANCELED;
+                    let known = stream.broken;
                     stream.broken |= error || failed(completion.result);
+                    let news = stream.broken && !known && !released;
+                    if news && !stream.receive.cancelling && receiving {
+                        // Armed again, it receives what is left, and then the error.
+                        stream.receive.cancelling = true;
+                        self.driver.cancel(Token::new(key, Kind::Receive));
+                    }
                     // One that has ended must be started again by who waits for it.
                     if stream.broken || !completion.more {
                         wakes.extend(stream.control_waker.take());
@@ -599,6 +611,18 @@ fn arm_receive(entry: &mut Entry, driver: &mut dyn Driver, key: Key) {
         let fd = entry.fd().expect("a stream has a descriptor");
         driver.start(Token::new(key, Kind::Receive), fd, operation);
     }
+}
+
+/// Polls for the failure of a connection, unless a poll is under way or has seen it.
+fn start_poll(entry: &mut Entry, driver: &mut dyn Driver, key: Key) {
+    let polling = entry.in_flight(Kind::Poll);
+    let Slot::Stream(stream) = &mut entry.slot else { return };
+    if polling || stream.broken {
+        return;
+    }
+    entry.started(Kind::Poll);
+    let fd = entry.fd().expect("a stream has a descriptor");
+    driver.start(Token::new(key, Kind::Poll), fd, Operation::PollBroken);
 }
 
 fn start_send(entry: &mut Entry, driver: &mut dyn Driver, key: Key) {

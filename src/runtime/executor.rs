@@ -1,7 +1,9 @@
 //! The loop that runs a shard.
 
+#[cfg(test)]
+use std::cell::Cell;
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
