@@ -159,7 +159,7 @@ enum Storage {
         pool: Rc<Pool>,
         id: u16,
     },
-    /// Copied out, because buffers were running short.
+    /// Copied out, because buffers were running short; perhaps with room behind the bytes.
     Heap(Rc<Box<[u8]>>),
 }
 
@@ -187,16 +187,30 @@ impl Chunk {
         self.start += count as u32;
     }
 
-    /// The same bytes, copied to memory of their own, so that the buffer is free again.
-    pub(crate) fn copied_out(self) -> Chunk {
+    /// The same bytes, copied to memory of their own, so that the buffer is free again. It has
+    /// `room` bytes at least, for [`append`](Self::append).
+    pub(crate) fn copied_out(self, room: usize) -> Chunk {
         let end = self.len() as u32;
-        Chunk { storage: Storage::Heap(Rc::new(Box::from(&*self))), start: 0, end }
+        let mut bytes = Vec::with_capacity(self.len().max(room));
+        bytes.extend_from_slice(&self);
+        bytes.resize(bytes.capacity(), 0);
+        Chunk { storage: Storage::Heap(Rc::new(bytes.into_boxed_slice())), start: 0, end }
     }
 
     /// Appends `other`'s bytes where this chunk's buffer has room behind its own, which needs the
     /// buffer to itself. Gives `other` back where that cannot be.
     pub(crate) fn append(&mut self, other: Chunk) -> Result<(), Chunk> {
-        let Storage::Pool { pool, id } = &self.storage else { return Err(other) };
+        let (pool, id) = match &mut self.storage {
+            Storage::Pool { pool, id } => (pool, id),
+            Storage::Heap(bytes) => {
+                let end = self.end as usize;
+                let room = Rc::get_mut(bytes).and_then(|bytes| bytes[end..].get_mut(..other.len()));
+                let Some(room) = room else { return Err(other) };
+                room.copy_from_slice(&other);
+                self.end += other.len() as u32;
+                return Ok(());
+            }
+        };
         let room = (pool.buffer_size - self.end) as usize;
         if pool.references[*id as usize].get() != 1 || other.len() > room {
             return Err(other);
@@ -384,10 +398,26 @@ mod tests {
         let pool = Pool::new(2, 16).unwrap();
         let mut chunk = filled(&pool, b"headbody");
         chunk.advance(4);
-        let mut chunk = chunk.copied_out();
+        let mut chunk = chunk.copied_out(0);
         assert_eq!(pool.available(), 2);
         let head = chunk.split_to(1);
         assert_eq!((&*head, &*chunk), (&b"b"[..], &b"ody"[..]));
+    }
+
+    #[test]
+    fn a_chunk_copied_out_takes_more_where_it_has_room_and_is_alone() {
+        let pool = Pool::new(2, 16).unwrap();
+        let mut chunk = filled(&pool, b"head").copied_out(8);
+        chunk.append(filled(&pool, b"body")).unwrap();
+        assert_eq!(&*chunk, b"headbody");
+        assert_eq!(pool.available(), 2);
+        assert!(chunk.append(filled(&pool, b"!")).is_err(), "full");
+        let mut chunk = chunk.copied_out(16);
+        let head = chunk.split_to(4);
+        assert!(chunk.append(filled(&pool, b"!")).is_err(), "shared");
+        drop(head);
+        chunk.append(filled(&pool, b"!")).unwrap();
+        assert_eq!(&*chunk, b"body!");
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //!
 //! **Pressure.** The credits of many streams together can exceed the pool. When three quarters of it
 //! are in use, what arrives is copied to memory of its own, so that slow readers, however many,
-//! never take the last buffers from the others. Their memory is bounded by their credits.
+//! never take the last buffers from the others. Small pieces
+//! are copied together there as well, so their memory is bounded by about twice their credits.
 //!
 //! **Starvation.** A receive that finds no free buffer ends. Its slot then waits in a queue, in
 //! order of arrival, for buffers to come back (`reactor.rs`).
@@ -26,6 +27,9 @@ use super::{
 
 /// With this many chunks waiting, further small ones are copied together.
 const JOIN_FROM: usize = 4;
+
+/// Bytes that are joined in memory of their own, where buffers are short.
+const JOIN_ROOM: usize = 2048;
 
 /// How a stream's receiving direction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,12 +155,9 @@ impl ReceiveHalf {
                     return Then::Nothing;
                 };
                 let pool = &pools[self.pool as usize];
-                let mut chunk = pool.filled(id, length as u32);
-                if pool.is_low() && self.pool == SMALL {
-                    chunk = chunk.copied_out();
-                }
+                let chunk = pool.filled(id, length as u32);
                 self.queued += length as u32;
-                self.push(chunk);
+                self.push(chunk, pool.is_low() && self.pool == SMALL);
                 if completion.more && self.queued >= self.credit && !self.cancelling {
                     self.cancelling = true;
                     return Then::Cancel;
@@ -188,9 +189,12 @@ impl ReceiveHalf {
         }
     }
 
-    fn push(&mut self, chunk: Chunk) {
+    /// Adds a chunk behind the others; copied to memory of its own where `low` says that there are
+    /// few buffers left.
+    fn push(&mut self, chunk: Chunk, low: bool) {
+        let copied_out = |chunk: Chunk, room| if low { chunk.copied_out(room) } else { chunk };
         if self.first.is_none() {
-            self.first = Some(chunk);
+            self.first = Some(copied_out(chunk, 0));
             return;
         }
         let rest = self.rest.get_or_insert_default();
@@ -202,7 +206,8 @@ impl ReceiveHalf {
             },
             _ => chunk,
         };
-        rest.push_back(chunk);
+        // With room to join what comes next, or single bytes would cost many times their length.
+        rest.push_back(copied_out(chunk, if joins { JOIN_ROOM } else { 0 }));
     }
 
     /// Gives back everything that waits here.
