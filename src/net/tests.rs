@@ -91,3 +91,23 @@ fn dropped_futures_lose_nothing() {
     })
     .unwrap();
 }
+
+/// The kernel reports a reset once, and a send that waits for room may be the one to get it.
+#[test]
+fn a_reset_is_no_end_though_a_send_waited() {
+    for _ in 0..20 {
+        let (client, server) = pair();
+        block_on(async move {
+            let mut stream = Stream::adopt(server);
+            let wait = Duration::from_millis(2);
+            assert!(timeout(wait, stream.receive()).await.is_err());
+            stream.send(vec![1; 16 << 20]).await.unwrap();
+            assert!(timeout(wait, stream.receive()).await.is_err());
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(client);
+            let received = stream.receive().await;
+            assert!(received.is_err(), "{received:?}");
+        })
+        .unwrap();
+    }
+}

@@ -9,7 +9,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -138,16 +138,15 @@ impl<M: Meter> Future for Pipe<'_, M> {
             }
         }
         let why = pipe.reset.unwrap_or(Why::DownstreamReset);
-        let other = match why {
-            Why::DownstreamReset => &mut *pipe.upstream,
-            _ => &mut *pipe.downstream,
-        };
-        let flushed = other.poll_flush(cx).is_ready()
+        let passed_on = pipe.pass_on_rest(why, cx).is_ready()
             || pipe.quiet.poll(pipe.moved_at, Some(LAST_BYTES), cx).is_ready();
-        if !flushed {
+        if !passed_on {
             return Poll::Pending;
         }
-        other.reset_on_drop();
+        match why {
+            Why::DownstreamReset => pipe.upstream.reset_on_drop(),
+            _ => pipe.downstream.reset_on_drop(),
+        }
         Poll::Ready(pipe.ended(why))
     }
 }
@@ -155,6 +154,20 @@ impl<M: Meter> Future for Pipe<'_, M> {
 impl<M: Meter> Pipe<'_, M> {
     fn ended(&self, why: Why) -> Ended {
         Ended { why, received: self.up.bytes, sent: self.down.bytes }
+    }
+
+    /// Forwards what came before a reset.
+    fn pass_on_rest(&mut self, why: Why, cx: &mut Context<'_>) -> Poll<()> {
+        if why == Why::DownstreamReset {
+            let before = self.up.bytes;
+            let passed_on = self.up.poll_rest(self.downstream, self.upstream, cx);
+            self.meter.received((self.up.bytes - before) as usize);
+            return passed_on;
+        }
+        let before = self.down.bytes;
+        let passed_on = self.down.poll_rest(self.upstream, self.downstream, cx);
+        self.meter.sent((self.down.bytes - before) as usize);
+        passed_on
     }
 
     fn relay(&mut self, cx: &mut Context<'_>) -> Poll<Why> {
@@ -255,6 +268,19 @@ impl Direction {
             Poll::Pending => return Poll::Pending,
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Forwards what `from`, which has failed, still has. Ready when it has left, or cannot.
+    fn poll_rest(&mut self, from: &mut Stream, to: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
+        while ready!(to.poll_send_ready(cx)).is_ok() {
+            let Ok(Some(chunk)) = ready!(from.poll_receive(cx)) else {
+                return to.poll_flush(cx).map(drop);
+            };
+            self.bytes += chunk.len() as u64;
+            // It was ready just now; if it fails, the next look tells.
+            let _ = to.start_send(chunk);
+        }
+        Poll::Ready(())
     }
 }
 

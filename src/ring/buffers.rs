@@ -409,6 +409,22 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_copied_out_takes_more_up_to_a_size_and_while_it_is_alone() {
+        let pool = Pool::new(2, 16).unwrap();
+        let mut chunk = filled(&pool, b"head").copied_out();
+        chunk.append(filled(&pool, b"body")).unwrap();
+        assert_eq!(&*chunk, b"headbody");
+        assert_eq!(pool.available(), 2);
+        let head = chunk.split_to(4);
+        assert!(chunk.append(filled(&pool, b"!")).is_err(), "shared");
+        drop(head);
+        chunk.append(filled(&pool, b"!")).unwrap();
+        assert_eq!(&*chunk, b"body!");
+        let refused = (0..COPY_MAX).find_map(|_| chunk.append(filled(&pool, b"!")).err());
+        assert!(refused.is_some(), "it does not grow for ever");
+    }
+
+    #[test]
     fn chunks_are_joined_only_where_there_is_room_and_nobody_else() {
         let pool = Pool::new(4, 8).unwrap();
         let mut chunk = filled(&pool, b"abc");

@@ -211,13 +211,15 @@ struct Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         let index = self.remote.index;
+        if !self.expected {
+            self.shared.registry.proxy().shards_failed.increment();
+        }
         self.shared.loads.set_available(index, false);
         let waiting = self.remote.inbox.close();
         drop(self.remote.control.close());
         if self.expected {
             return;
         }
-        self.shared.registry.proxy().shards_failed.increment();
         let redealt = self.shared.registry.acceptor(0);
         let policy = Box::new(LeastConnections::default());
         let mut balancer = Balancer::new(self.shared.loads.clone(), policy);

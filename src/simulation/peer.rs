@@ -44,6 +44,7 @@ pub(super) enum Ends {
     Freely,
     /// Then, but not before it has received the end of the other direction.
     Last,
+    Never,
 }
 
 /// A peer at work on its plan.
@@ -98,6 +99,7 @@ impl Peer {
         let ends = match self.plan.ends {
             Ends::Freely => true,
             Ends::Last => self.ended,
+            Ends::Never => false,
         };
         if ends && !std::mem::replace(&mut self.finished, true) {
             self.stream.finish();

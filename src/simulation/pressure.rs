@@ -3,7 +3,7 @@
 use std::{cell::Cell, rc::Rc};
 
 use super::{
-    milliseconds,
+    Path, milliseconds, path, patient,
     peer::{byte, bytes},
     simulate_with,
 };
@@ -103,5 +103,40 @@ fn senders_of_single_bytes_leave_buffers_to_others() {
     simulate_with(scarce, |world| async move {
         let hoarders = 1 + world.random().below(5);
         others_go_on(world, hoarders, 1, 200).await;
+    });
+}
+
+/// What a relay holds for a side that takes nothing is bounded by its credits.
+#[test]
+fn a_relay_takes_no_more_than_its_credits() {
+    const CREDIT: u64 = 64 << 10;
+    const PIECE: u64 = 8 << 10;
+    // Small enough that the relay does not change to its bulk gear.
+    const BUFFER: u64 = 2048;
+    let bounded = |random: &mut Random, behaviour: &mut Behaviour| {
+        behaviour.small = (4 + random.below(40) as u16, BUFFER as u32);
+        behaviour.window = random.pick(&[1, 4, 32]) << 10;
+    };
+    simulate_with(bounded, |world| async move {
+        let Path { mut client, mut origin, relay } = path(&world, patient()).await;
+        let mut sent = 0;
+        let mut sends = async || {
+            let piece = bytes(3, sent, PIECE as usize);
+            let sends = timeout(milliseconds(500), client.send(piece)).await.is_ok();
+            sent += if sends { PIECE } else { 0 };
+            sends
+        };
+        while sends().await {}
+        let behaviour = world.behaviour();
+        // In the client's queue, in the relay's two, and in both sockets.
+        let mut most = 3 * CREDIT + PIECE + BUFFER + 2 * behaviour.window as u64;
+        if !behaviour.limits_receives {
+            // What one turn brings before the receive is cancelled, and one result after that.
+            most += (u64::from(behaviour.small.0) + 1) * BUFFER;
+        }
+        assert!(sent <= most, "{sent} bytes were taken, {most} may be");
+        take_all(&mut origin, sent).await;
+        drop((client, origin));
+        relay.await.unwrap();
     });
 }

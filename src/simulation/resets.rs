@@ -1,17 +1,17 @@
 //! A reset on one side of a relay becomes a reset on the other, behind the bytes before it.
 
-use std::{future::poll_fn, io};
+use std::{future::poll_fn, io, task::Poll};
 
 use super::{
-    Path, milliseconds, path, patient,
-    peer::{Ends, Peer, Plan},
+    MILLISECOND, Path, milliseconds, path, patient,
+    peer::{Ends, Peer, Plan, bytes},
     simulate, simulate_with,
 };
 use crate::{
     net::Stream,
     relay::Why,
     ring::simulated::{Behaviour, Random, World},
-    runtime::{sleep, spawn, timeout},
+    runtime::{JoinHandle, sleep, spawn, timeout},
 };
 
 /// Fast enough that what the relay may hold is gone before it gives up on it.
@@ -62,7 +62,7 @@ fn what_was_sent_before_a_reset_arrives_before_it() {
             let error = poll_fn(|cx| reader.poll_receiving(cx)).await.unwrap_err();
             (reader.received, error)
         });
-        resets.send(super::peer::bytes(1, 0, count as usize)).await.unwrap();
+        resets.send(bytes(1, 0, count as usize)).await.unwrap();
         resets.flush().await.unwrap();
         sleep(milliseconds(random.below(3))).await;
         reset(resets);
@@ -156,5 +156,149 @@ fn failures_of_any_operation_end_the_connection_and_nothing_else() {
             assert_eq!((received, answered), (up, down));
             assert_eq!((ended.received, ended.sent), (up, down));
         }
+    });
+}
+
+/// How the side that resets goes about it.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    sends: u64,
+    /// Waits until what it sent has left.
+    flushes: bool,
+    /// Ends its direction first.
+    ends_first: bool,
+    /// Receives once before, so that some of the other side's bytes are taken.
+    receives: bool,
+    pause_ms: u64,
+}
+
+/// Sends, then resets. Gives how much it had sent, and when it reset.
+async fn send_and_reset(world: World, mut stream: Stream, manner: Manner) -> (u64, u64) {
+    let mut random = world.random();
+    let mut sent = 0;
+    while sent < manner.sends {
+        let count = random.scale((manner.sends - sent).min(32 << 10));
+        stream.send(bytes(1, sent, count as usize)).await.unwrap();
+        sent += count;
+    }
+    if manner.ends_first {
+        stream.finish();
+    }
+    if manner.flushes {
+        stream.flush().await.unwrap();
+    }
+    if manner.receives {
+        let _ = timeout(milliseconds(3), stream.receive()).await;
+    }
+    sleep(milliseconds(manner.pause_ms)).await;
+    stream.reset_on_drop();
+    (sent, world.now())
+}
+
+/// What the other side got to see.
+struct Seen {
+    received: u64,
+    ended: bool,
+    error: Option<io::Error>,
+    at: u64,
+}
+
+/// Sends and receives until the connection is broken, and to the end of what can be received.
+async fn observe(world: World, mut peer: Peer) -> Seen {
+    let broken = poll_fn(|cx| match peer.poll(cx) {
+        Poll::Ready(result) => Poll::Ready(result),
+        Poll::Pending if peer.ended => peer.stream.poll_broken(cx).map(Ok),
+        Poll::Pending => Poll::Pending,
+    });
+    let mut error = broken.await.err();
+    while !peer.ended {
+        match peer.stream.receive().await {
+            Ok(Some(chunk)) => peer.check(&chunk),
+            Ok(None) => peer.ended = true,
+            Err(last) => {
+                error = Some(last);
+                break;
+            }
+        }
+    }
+    Seen { received: peer.received, ended: peer.ended, error, at: world.now() }
+}
+
+async fn resets_by(world: World, by_client: bool) {
+    let Path { client, origin, relay } = path(&world, patient()).await;
+    let (resets, other) = if by_client { (client, origin) } else { (origin, client) };
+    let mut random = world.random();
+    let most = world.stride() * 100;
+    let manner = Manner {
+        sends: if random.chance(10) { 0 } else { random.scale(most) },
+        flushes: random.chance(70),
+        ends_first: random.chance(30),
+        receives: random.chance(50),
+        pause_ms: random.below(5),
+    };
+    let plan = Plan {
+        key: 2,
+        sends: if random.chance(50) { 0 } else { random.scale(most) },
+        expects: 1,
+        pauses: 0,
+        pause_ms: 1,
+        piece: random.scale(64 << 10),
+        ends: Ends::Never,
+    };
+    let observer: JoinHandle<Seen> =
+        spawn(observe(world.clone(), Peer::new(other, world.random(), plan)));
+    let (sent, reset_at) = send_and_reset(world.clone(), resets, manner).await;
+    let seen = observer.await.unwrap();
+    let why = relay.await.unwrap().why;
+    let expected = if by_client { Why::DownstreamReset } else { Why::UpstreamReset };
+    assert_eq!(why, expected, "{manner:?}");
+    if seen.ended {
+        assert!(manner.ends_first && seen.received == sent, "a reset became an end: {manner:?}");
+    } else {
+        let error = seen.error.unwrap();
+        assert!(is_reset(&error), "{error}");
+    }
+    assert!(seen.received <= sent);
+    if manner.flushes && seen.at - reset_at < 900 * MILLISECOND {
+        assert_eq!(seen.received, sent, "bytes from before the reset are lost: {manner:?}");
+    }
+}
+
+#[test]
+fn a_reset_by_the_client_reaches_the_origin() {
+    simulate(|world| resets_by(world, true));
+}
+
+#[test]
+fn a_reset_by_the_origin_reaches_the_client() {
+    simulate(|world| resets_by(world, false));
+}
+
+#[test]
+fn a_reset_is_seen_while_the_other_side_takes_nothing() {
+    let filled_soon = |random: &mut Random, behaviour: &mut Behaviour| {
+        behaviour.small.1 = 4096;
+        behaviour.window = random.pick(&[1, 8, 64]) << 10;
+    };
+    simulate_with(filled_soon, |world| async move {
+        let Path { mut client, origin, relay } = path(&world, patient()).await;
+        let relay = spawn({
+            let world = world.clone();
+            async move { (relay.await.unwrap().why, world.now()) }
+        });
+        // Fills everything on the way.
+        let piece = || vec![0; 8 << 10];
+        while timeout(milliseconds(500), client.send(piece())).await.is_ok_and(|sent| sent.is_ok())
+        {
+        }
+        client.reset_on_drop();
+        drop(client);
+        let reset_at = world.now();
+        let (why, ended_at) = relay.await.unwrap();
+        assert_eq!(why, Why::DownstreamReset);
+        // What waits for the origin has one second to leave.
+        let took = ended_at - reset_at;
+        assert!(took <= 1_050 * MILLISECOND, "{took} ns to pass on a reset");
+        drop(origin);
     });
 }

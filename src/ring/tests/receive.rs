@@ -230,3 +230,31 @@ proptest! {
         model.finish();
     }
 }
+
+/// Single bytes that arrive while buffers are short wait in few pieces, not in one each: their
+/// memory is bounded by the credit.
+#[test]
+fn single_bytes_under_pressure_are_joined() {
+    const BYTES: u32 = 16 << 10;
+    let pool = Pool::new(8, 64).unwrap();
+    // Others hold all that may be held.
+    let held: Vec<_> = (0..6).map(|_| pool.lend().unwrap().0).collect();
+    let held: Vec<_> = held.into_iter().map(|id| pool.filled(id, 1)).collect();
+    let mut half = ReceiveHalf::new(BYTES, false);
+    let token = Token::new(Key { index: 0, generation: 1 }, Kind::Receive);
+    for _ in 0..BYTES {
+        let (id, _) = pool.lend().expect("a buffer is left, whatever waits");
+        let completion = Completion { token, result: 1, buffer: Some(id), more: true };
+        half.complete(completion, &[Rc::clone(&pool)]);
+    }
+    let mut chunks = 0;
+    let mut bytes = 0;
+    while let Some(Ok(Some(chunk))) = half.take() {
+        chunks += 1;
+        bytes += chunk.len() as u32;
+    }
+    assert_eq!(bytes, BYTES);
+    assert!(chunks <= 64, "{bytes} bytes in {chunks} pieces");
+    drop(held);
+    assert_eq!(pool.available(), 8);
+}
