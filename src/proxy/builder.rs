@@ -127,7 +127,7 @@ impl Default for Builder {
 
 impl Builder {
     /// How many shards; 0, the default, is one a usable CPU (the affinity mask, cut by the cgroup's
-    /// CPU quota). Each costs a thread, about 100 KiB of locked memory, and up to 12 MiB of receive
+    /// CPU quota). Each costs a thread, about 104 KiB of locked memory, and up to 12 MiB of receive
     /// buffers, of which only what was used is resident.
     pub fn shards(mut self, shards: usize) -> Builder {
         self.shards = shards;
