@@ -64,11 +64,11 @@ fn loads(proxy: &Proxy) -> Vec<u32> {
     proxy.shards().iter().map(|load| load.connections).collect()
 }
 
-/// Waits until a condition holds, for at most 5 s.
+/// Waits until a condition holds, for at most 20 s: a busy machine is no failure.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
-        assert!(Instant::now() < deadline, "not within 5 s: {what}");
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -31,7 +31,7 @@ fn serve_others(address: SocketAddr, length: usize) {
         others.iter_mut().for_each(|other| exchange(other, &vec![round; length]));
     }
     let took = before.elapsed();
-    assert!(took < Duration::from_secs(3), "40 round trips took {took:?}");
+    assert!(took < Duration::from_secs(20), "40 round trips took {took:?}: others starve");
 }
 
 /// A proxy with a second listener in front of an echo.

@@ -105,11 +105,11 @@ pub(crate) fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Waits until a condition holds, for at most 5 s.
+/// Waits until a condition holds, for at most 20 s: a busy machine is no failure.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
-        assert!(Instant::now() < deadline, "not within 5 s: {what}");
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
