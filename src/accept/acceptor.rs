@@ -81,12 +81,7 @@ impl Acceptor {
             for command in received.drain(..) {
                 match command {
                     Command::Answer(to) => drop(to.send(index)),
-                    Command::Accept(entrance) => {
-                        let name = Arc::clone(&entrance.name);
-                        if let Err(error) = entrances.open(entrance) {
-                            tracing::error!(listener = %name, "cannot accept: {error}");
-                        }
-                    }
+                    Command::Accept(entrance) => entrances.open(entrance),
                     Command::StopAccepting(listener, done) => {
                         entrances.close(listener).await;
                         let _ = done.send(());

@@ -77,15 +77,19 @@ impl<P: Place> Entrances<P> {
         Entrances { place, shared, open: RefCell::default() }
     }
 
-    /// Begins to accept.
-    pub(crate) fn open(&self, mut entrance: Entrance) -> io::Result<()> {
-        let socket = entrance.socket.try_clone()?;
+    /// Begins to accept. Where there is no descriptor for it, says so in the log.
+    pub(crate) fn open(&self, mut entrance: Entrance) {
+        let socket = match entrance.socket.try_clone() {
+            Ok(socket) => socket,
+            Err(error) => {
+                return tracing::error!(listener = %entrance.name, "cannot accept: {error}");
+            }
+        };
         let socket = std::mem::replace(&mut entrance.socket, socket);
         let listener = entrance.listener;
         let door = Rc::new(Door { accepting: Accepting::adopt(socket), entrance });
         let accept = accept(Rc::clone(&door), Rc::clone(&self.place), Arc::clone(&self.shared));
         self.open.borrow_mut().insert(listener, (door, spawn(accept)));
-        Ok(())
     }
 
     /// Stops accepting for a listener. Connections that the kernel has queued are taken first.
