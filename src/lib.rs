@@ -7,6 +7,8 @@ pub mod accept;
 pub mod admin;
 mod connection;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod limits;
 mod listener;
 pub mod net;

@@ -15,7 +15,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// From the top down. The modules of one layer may import each other and every layer below.
 const LAYERS: &[&[&str]] = &[
     &["proxy", "signal", "simulation"],
-    &["admin", "relay"],
+    &["admin", "http"],
+    &["relay"],
     &["upstream"],
     // A connection arrives: from the accept queue to the service, as one layer.
     &["accept", "connection", "listener", "service", "shard"],

@@ -1,0 +1,3 @@
+//! HTTP/1.1 on the shards: strict parsing, messages written anew, requests proxied.
+
+#![forbid(unsafe_code)]
