@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    ring::{Chunk, Key, LARGE, Nanoseconds, Payload, SMALL},
+    ring::{Chunk, Key, LARGE, Nanoseconds, Output, Payload, SMALL},
     runtime::Executor,
     sys::dial::{DialError, UpstreamOptions},
 };
@@ -122,6 +122,17 @@ impl Stream {
     /// As [`send`](Self::send).
     pub fn start_send(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
         self.executor.reactor().send(self.key, payload.into())
+    }
+
+    /// Hands bytes over that are to leave together with the next ones; they wait for a
+    /// [`start_send`](Self::start_send), which must follow.
+    pub(crate) fn queue(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
+        self.executor.reactor().queue(self.key, payload.into())
+    }
+
+    /// An empty buffer of the shard's, to write what is to be sent. Its memory is used again.
+    pub fn output(&self) -> Output {
+        self.executor.reactor().output()
     }
 
     /// Waits until everything that was handed over is with the kernel.

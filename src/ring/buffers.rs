@@ -19,6 +19,8 @@ use std::{
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
+use super::output::Output;
+
 /// Equal buffers, lent to the kernel and given back by chunks.
 pub(crate) struct Pool {
     memory: NonNull<u8>,
@@ -310,6 +312,8 @@ pub enum Payload {
     Chunk(Chunk),
     /// Bytes that this payload owns.
     Owned(Vec<u8>),
+    /// Bytes written into memory of the shard.
+    Output(Output),
     /// Bytes that live as long as the process.
     Static(&'static [u8]),
     /// Shared bytes.
@@ -324,6 +328,7 @@ impl Payload {
         match self {
             Payload::Chunk(chunk) => chunk,
             Payload::Owned(bytes) => bytes,
+            Payload::Output(bytes) => bytes,
             Payload::Static(bytes) => bytes,
             #[cfg(feature = "bytes")]
             Payload::Bytes(bytes) => bytes,
@@ -334,6 +339,12 @@ impl Payload {
 impl From<Chunk> for Payload {
     fn from(chunk: Chunk) -> Payload {
         Payload::Chunk(chunk)
+    }
+}
+
+impl From<Output> for Payload {
+    fn from(bytes: Output) -> Payload {
+        Payload::Output(bytes)
     }
 }
 

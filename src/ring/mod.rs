@@ -4,6 +4,7 @@
 mod buffers;
 mod custom;
 mod driver;
+mod output;
 mod reactor;
 mod receive;
 mod send;
@@ -18,6 +19,7 @@ pub use io_uring;
 
 pub use self::buffers::{Chunk, Payload};
 pub use self::custom::CustomOperation;
+pub use self::output::Output;
 pub(crate) use self::custom::Submitted;
 pub use self::uring::{Capabilities, Restrictions, RingRefused};
 pub(crate) use self::{

@@ -19,6 +19,7 @@ use std::{
 
 use super::{
     buffers::{Chunk, Payload, Pool},
+    output::{Output, Outputs},
     driver::{
         Completion, Doorbell, Driver, Key, Kind, Nanoseconds, Operation, Token, Wait, nanoseconds,
     },
@@ -35,6 +36,7 @@ pub(crate) const LARGE: u16 = 1;
 pub(crate) struct Reactor {
     inner: RefCell<Inner>,
     pools: Vec<Rc<Pool>>,
+    outputs: Rc<Outputs>,
     completions: Cell<Vec<Completion>>,
     wakes: Cell<Vec<Waker>>,
     now: Cell<Nanoseconds>,
@@ -66,6 +68,7 @@ impl Reactor {
                 ended: Vec::new(),
             }),
             pools,
+            outputs: Rc::default(),
             completions: Cell::default(),
             wakes: Cell::default(),
             now: Cell::new(now),
@@ -218,6 +221,16 @@ impl Reactor {
         if armed && !std::mem::replace(&mut stream.receive.cancelling, true) {
             driver.cancel(Token::new(key, Kind::Receive));
         }
+    }
+
+    /// An empty buffer to write what is to be sent.
+    pub(crate) fn output(&self) -> Output {
+        self.outputs.take()
+    }
+
+    /// Hands bytes over that leave along with the next ones that are sent.
+    pub(crate) fn queue(&self, key: Key, payload: Payload) -> io::Result<()> {
+        self.with_stream(key, |stream| stream.send.push(payload))?
     }
 
     /// Hands bytes over to be sent, in order, behind what was handed over before.
