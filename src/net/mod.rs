@@ -1,10 +1,14 @@
 //! Connections, as the code of a shard sees them.
 
 mod accepting;
+mod halves;
 mod stream;
 
 pub(crate) use self::accepting::Accepting;
-pub use self::stream::Stream;
+pub use self::{
+    halves::{Receiving, Sending},
+    stream::Stream,
+};
 
 #[cfg(test)]
 mod tests;

@@ -29,8 +29,8 @@ const BULK_CREDIT: u32 = 2 << 20;
 /// dropping any of its futures loses no bytes. Dropping the stream closes the connection: what
 /// arrived is discarded, and what was not sent yet is not sent; see [`flush`](Self::flush).
 pub struct Stream {
-    executor: Rc<Executor>,
-    key: Key,
+    pub(super) executor: Rc<Executor>,
+    pub(super) key: Key,
     bulk: bool,
 }
 
@@ -111,6 +111,10 @@ impl Stream {
 
     /// Ready when [`start_send`](Self::start_send) may be called without exceeding the queue.
     pub fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_sendable(cx)
+    }
+
+    pub(super) fn poll_sendable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let limit = if self.bulk { BULK_CREDIT } else { CREDIT };
         self.executor.reactor().poll_sent(self.key, limit as usize, cx)
     }
@@ -122,12 +126,6 @@ impl Stream {
     /// As [`send`](Self::send).
     pub fn start_send(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
         self.executor.reactor().send(self.key, payload.into())
-    }
-
-    /// Hands bytes over that are to leave together with the next ones; they wait for a
-    /// [`start_send`](Self::start_send), which must follow.
-    pub(crate) fn queue(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
-        self.executor.reactor().queue(self.key, payload.into())
     }
 
     /// An empty buffer of the shard's, to write what is to be sent. Its memory is used again.

@@ -19,8 +19,8 @@ pub use io_uring;
 
 pub use self::buffers::{Chunk, Payload};
 pub use self::custom::CustomOperation;
-pub use self::output::Output;
 pub(crate) use self::custom::Submitted;
+pub use self::output::Output;
 pub use self::uring::{Capabilities, Restrictions, RingRefused};
 pub(crate) use self::{
     buffers::Pool,

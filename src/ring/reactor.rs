@@ -19,10 +19,10 @@ use std::{
 
 use super::{
     buffers::{Chunk, Payload, Pool},
-    output::{Output, Outputs},
     driver::{
         Completion, Doorbell, Driver, Key, Kind, Nanoseconds, Operation, Token, Wait, nanoseconds,
     },
+    output::{Output, Outputs},
     receive::Then,
     slots::{CustomSlot, Entry, ListenerSlot, Slot, Slots, StreamSlot},
 };

@@ -1,0 +1,121 @@
+//! The two directions of a stream, to be used at the same time.
+
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+};
+
+use super::Stream;
+use crate::ring::{Chunk, Output, Payload};
+
+/// The receiving direction of a [`Stream`], from [`Stream::split`].
+#[derive(Debug)]
+pub struct Receiving<'a> {
+    stream: &'a Stream,
+}
+
+/// The sending direction of a [`Stream`], from [`Stream::split`].
+#[derive(Debug)]
+pub struct Sending<'a> {
+    stream: &'a Stream,
+}
+
+impl Stream {
+    /// Both directions, for two futures of one task.
+    pub fn split(&mut self) -> (Receiving<'_>, Sending<'_>) {
+        (Receiving { stream: self }, Sending { stream: self })
+    }
+}
+
+impl Receiving<'_> {
+    /// As [`Stream::receive`].
+    ///
+    /// # Errors
+    ///
+    /// What `recv(2)` gives. Bytes that arrived before the error come first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn receive(&mut self) -> io::Result<Option<Chunk>> {
+        poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    /// [`receive`](Self::receive) as a poll.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+        self.stream.executor.reactor().poll_receive(self.stream.key, cx)
+    }
+
+    /// Puts bytes back, to be received first.
+    pub fn unreceive(&mut self, chunk: Chunk) {
+        self.stream.executor.reactor().unreceive(self.stream.key, chunk);
+    }
+}
+
+impl Sending<'_> {
+    /// As [`Stream::send`].
+    ///
+    /// # Errors
+    ///
+    /// What `send(2)` gave for this or for earlier bytes. Nothing can be sent from then on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is done sends none of these bytes; never a part.
+    pub async fn send(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
+        self.ready().await?;
+        self.start_send(payload)
+    }
+
+    /// Waits until [`start_send`](Self::start_send) may be called without exceeding the queue.
+    ///
+    /// # Errors
+    ///
+    /// What `send(2)` gave for earlier bytes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn ready(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.stream.poll_sendable(cx)).await
+    }
+
+    /// Hands bytes over to be sent, whatever is queued.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn start_send(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
+        self.stream.executor.reactor().send(self.stream.key, payload.into())
+    }
+
+    /// Hands bytes over that are to leave together with the next ones; they wait for a
+    /// [`start_send`](Self::start_send), which must follow.
+    pub(crate) fn queue(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
+        self.stream.executor.reactor().queue(self.stream.key, payload.into())
+    }
+
+    /// An empty buffer of the shard's, to write what is to be sent.
+    pub fn output(&self) -> Output {
+        self.stream.output()
+    }
+
+    /// As [`Stream::flush`].
+    ///
+    /// # Errors
+    ///
+    /// What `send(2)` gave.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.stream.executor.reactor().poll_sent(self.stream.key, 1, cx)).await
+    }
+
+    /// As [`Stream::finish`].
+    pub fn finish(&mut self) {
+        self.stream.executor.reactor().finish(self.stream.key);
+    }
+}
