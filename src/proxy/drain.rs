@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::running::Running;
-use crate::error::Error;
+use crate::{error::Error, shard::Command};
 
 /// How a proxy drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,9 @@ impl Running {
         self.draining.store(true, Relaxed);
         thread::sleep(drain.keep_accepting);
         self.close_listeners();
+        for shard in self.shards.iter() {
+            let _ = shard.control.send(Command::Drain);
+        }
         let open = self.shared.loads.total();
         let began = Instant::now();
         let mut left = open;

@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod balanced;
+mod draining;
 pub(crate) mod inbox;
 mod load;
 mod mailbox;
@@ -14,6 +15,7 @@ pub(crate) mod thread;
 mod turns;
 
 use std::{
+    any::{Any, TypeId},
     cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     fmt,
@@ -29,6 +31,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
+use self::draining::Draining;
 pub(crate) use self::{arrivals::Arrivals, mailbox::Mailbox};
 pub use self::{
     balanced::Balanced,
@@ -57,6 +60,8 @@ pub(crate) enum Command {
     StopAccepting(ListenerId, std::sync::mpsc::Sender<()>),
     /// Run this on the shard.
     Run(Box<dyn FnOnce() + Send>),
+    /// Let connections end when they next can: the proxy drains.
+    Drain,
     /// End: cut what is still open.
     Stop,
     /// Panic, as a test's way to kill a shard.
@@ -123,6 +128,8 @@ struct Inner {
     shared: Arc<Shared>,
     clusters: RefCell<HashMap<Arc<str>, Arc<ClusterCells>>>,
     cutting: Cell<bool>,
+    draining: Draining,
+    locals: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
     peer_log: OnceCell<LogLimit>,
 }
 
@@ -135,6 +142,8 @@ impl Shard {
                 shared,
                 clusters: RefCell::default(),
                 cutting: Cell::new(false),
+                draining: Draining::default(),
+                locals: RefCell::default(),
                 peer_log: OnceCell::new(),
             }),
         }
@@ -171,6 +180,38 @@ impl Shard {
             .entry(Arc::clone(name))
             .or_insert_with(|| self.registry().cluster(name, self.index()));
         Arc::clone(cells)
+    }
+
+    /// The one value of type `T` that belongs to this shard, made when it is first asked for. It
+    /// lives as long as the shard, so what it holds outlives services that a reload replaces.
+    pub fn local<T: Default + 'static>(&self) -> Rc<T> {
+        let made = Rc::clone(
+            self.inner
+                .locals
+                .borrow_mut()
+                .entry(TypeId::of::<T>())
+                .or_insert_with(|| Rc::new(T::default())),
+        );
+        // The key is the type, so this is what is there.
+        made.downcast().unwrap_or_default()
+    }
+
+    /// Whether the proxy drains: connections should end as soon as their protocol allows.
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.has_begun()
+    }
+
+    /// Waits until the proxy drains.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn draining(&self) {
+        self.inner.draining.begun().await;
+    }
+
+    pub(crate) fn drain(&self) {
+        self.inner.draining.begin();
     }
 
     /// Whether connections that end now are being cut.

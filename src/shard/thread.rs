@@ -142,6 +142,7 @@ async fn main(thread: ShardThread, shard: Shard) {
                     let _ = done.send(());
                 }
                 Command::Run(task) => task(),
+                Command::Drain => shard.drain(),
                 Command::Stop => {
                     shard.cut();
                     drop(inbox);
