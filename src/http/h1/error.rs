@@ -222,3 +222,67 @@ impl fmt::Display for ResponseError {
 }
 
 impl std::error::Error for ResponseError {}
+
+/// Why the body of a message cannot be followed any further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The size of a chunk is not one to 16 hexadecimal digits and CRLF.
+    ChunkSize,
+    /// An extension of a chunk is malformed, or has a quoted value.
+    ChunkExtension,
+    /// The extensions of the chunks outweigh the data.
+    ExtensionsTooLong,
+    /// The data of a chunk is not followed by CRLF.
+    ChunkEnd,
+    /// What is wrong is in the trailers.
+    Trailers(FieldError),
+    /// The connection ended before the body did.
+    Truncated,
+}
+
+impl BodyError {
+    /// The status of the answer if the body is that of a request. A client whose request was fine gets
+    /// a 502, or a truncated answer if its head is out already.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Trailers(error) => error.request_status(),
+            Self::ChunkSize
+            | Self::ChunkExtension
+            | Self::ExtensionsTooLong
+            | Self::ChunkEnd
+            | Self::Truncated => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// A stable name for logs and metrics.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::ChunkSize => "invalid_chunk_size",
+            Self::ChunkExtension => "invalid_chunk_extension",
+            Self::ExtensionsTooLong => "chunk_extensions_too_long",
+            Self::ChunkEnd => "invalid_chunk_end",
+            Self::Trailers(FieldError::TooLarge) => "trailers_too_large",
+            Self::Trailers(FieldError::TooMany) => "too_many_trailers",
+            Self::Trailers(_) => "invalid_trailer",
+            Self::Truncated => "truncated_body",
+        }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ChunkSize => "the size of a chunk is not 1 to 16 hexadecimal digits and CRLF",
+            Self::ChunkExtension => "an extension of a chunk is malformed or quoted",
+            Self::ExtensionsTooLong => "the extensions of the chunks outweigh the data",
+            Self::ChunkEnd => "the data of a chunk is not followed by CRLF",
+            Self::Trailers(error) => return write!(f, "the trailers: {error}"),
+            Self::Truncated => "the connection ended before the body did",
+        })
+    }
+}
+
+impl std::error::Error for BodyError {}

@@ -23,6 +23,9 @@
 //! [`BodyError`]); whoever refuses closes the connection, for nobody knows where the next message
 //! starts.
 
+mod answer;
+mod body;
+mod chunked;
 mod encode;
 mod error;
 mod fields;
@@ -31,7 +34,10 @@ mod request;
 mod response;
 
 pub use self::{
-    error::{FieldError, RequestError, ResponseError},
+    answer::{Answer, write_answer},
+    body::{BodyPart, BodyReader},
+    chunked::{CHUNK_END, ChunkedDecoder, write_chunk_head, write_last_chunk},
+    error::{BodyError, FieldError, RequestError, ResponseError},
     reader::{HeadProgress, HeadReader},
 };
 

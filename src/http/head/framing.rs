@@ -108,7 +108,12 @@ impl FramingField {
 
 /// Whether `bytes` are a token (RFC 9110 section 5.6.2): the name of a field, an option, a coding.
 pub(in crate::http) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[usize::from(byte)])
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+/// Whether `byte` may stand in a token.
+pub(in crate::http) fn is_token_byte(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
 }
 
 static TOKEN: [bool; 256] = {

@@ -23,7 +23,7 @@ mod response;
 
 pub(super) use self::{
     authority::Authority,
-    framing::{FramingField, is_token},
+    framing::{FramingField, is_token, is_token_byte},
     request::is_target_byte,
 };
 pub use self::{
