@@ -14,6 +14,15 @@ pub enum BodyPart {
     End(usize),
 }
 
+impl BodyPart {
+    /// The number of bytes, whatever they are.
+    #[must_use]
+    pub fn length(self) -> usize {
+        let (Self::Framing(length) | Self::Data(length) | Self::End(length)) = self;
+        length
+    }
+}
+
 /// Follows a body through the bytes as they are received, and copies none of them.
 ///
 /// ```
@@ -21,15 +30,12 @@ pub enum BodyPart {
 /// let mut body = BodyReader::new(BodyLength::Chunked, HeadLimits::default());
 /// let (mut received, mut data) = (&b"3\r\nabc\r\n0\r\n\r\nGET / "[..], Vec::new());
 /// while !body.is_done() {
-///     let (BodyPart::Framing(length) | BodyPart::Data(length) | BodyPart::End(length)) =
-///         match body.step(received)? {
-///             part @ BodyPart::Data(length) => {
-///                 data.extend_from_slice(&received[..length]);
-///                 part
-///             }
-///             part => part,
-///         };
-///     received = &received[length..];
+///     let part = body.step(received)?;
+///     let (front, rest) = received.split_at(part.length());
+///     if let BodyPart::Data(_) = part {
+///         data.extend_from_slice(front);
+///     }
+///     received = rest;
 /// }
 /// assert_eq!((&*data, received), (&b"abc"[..], &b"GET / "[..]));
 /// # Ok::<(), BodyError>(())
