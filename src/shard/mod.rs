@@ -36,7 +36,10 @@ pub use self::{
 };
 use crate::{
     listener::{LimitGuard, Table, table::ListenerId},
-    telemetry::{ClusterCells, LogLimit, Registry},
+    telemetry::{
+        ClusterCells, LogLimit, Registry,
+        access_log::{AccessLog, AccessLogOnShard, Queues},
+    },
 };
 
 /// A connection on its way to a shard. It owns its descriptor, and it is counted already.
@@ -124,6 +127,7 @@ struct Inner {
     clusters: RefCell<HashMap<Arc<str>, Arc<ClusterCells>>>,
     cutting: Cell<bool>,
     peer_log: OnceCell<LogLimit>,
+    log_queues: Queues,
 }
 
 impl Shard {
@@ -136,6 +140,7 @@ impl Shard {
                 clusters: RefCell::default(),
                 cutting: Cell::new(false),
                 peer_log: OnceCell::new(),
+                log_queues: Queues::default(),
             }),
         }
     }
@@ -171,6 +176,11 @@ impl Shard {
             .entry(Arc::clone(name))
             .or_insert_with(|| self.registry().cluster(name, self.index()));
         Arc::clone(cells)
+    }
+
+    /// An access log on this shard. Logs that share a sink share a queue here.
+    pub fn access_log(&self, log: &AccessLog) -> AccessLogOnShard {
+        self.inner.log_queues.join(log, self.registry().shard(self.index()))
     }
 
     /// Whether connections that end now are being cut.
