@@ -39,7 +39,10 @@ pub use self::{
 };
 use crate::{
     listener::{LimitGuard, Table, table::ListenerId},
-    telemetry::{ClusterCells, LogLimit, Registry},
+    telemetry::{
+        ClusterCells, LogLimit, Registry,
+        access_log::{AccessLog, AccessLogOnShard, Queues},
+    },
 };
 
 /// A connection on its way to a shard. It owns its descriptor, and it is counted already.
@@ -131,6 +134,7 @@ struct Inner {
     draining: Draining,
     locals: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
     peer_log: OnceCell<LogLimit>,
+    log_queues: Queues,
 }
 
 impl Shard {
@@ -145,6 +149,7 @@ impl Shard {
                 draining: Draining::default(),
                 locals: RefCell::default(),
                 peer_log: OnceCell::new(),
+                log_queues: Queues::default(),
             }),
         }
     }
@@ -212,6 +217,11 @@ impl Shard {
 
     pub(crate) fn drain(&self) {
         self.inner.draining.begin();
+    }
+
+    /// An access log on this shard. Logs that share a sink share a queue here.
+    pub fn access_log(&self, log: &AccessLog) -> AccessLogOnShard {
+        self.inner.log_queues.join(log, self.registry().shard(self.index()))
     }
 
     /// Whether connections that end now are being cut.

@@ -80,6 +80,26 @@ catalog! {
         "Connections given to another shard than the one chosen first, which was full or gone.";
     ORIGINAL_DESTINATION_LOOKUPS = "evenkeel_original_destination_lookups_total", None, "listener, result",
         "Lookups of original destinations, by what they found.";
+    REQUESTS = "evenkeel_requests_total", None, "listener, shard, code, flag",
+        "HTTP requests that have ended, by the class of their status and what was out of the ordinary.";
+    REQUESTS_ACTIVE = "evenkeel_requests_active", None, "listener, shard",
+        "HTTP requests in flight.";
+    REQUEST_DURATION = "evenkeel_request_duration_seconds", Some(Unit::Seconds), "listener",
+        "From the first byte of a request to the last byte of its answer.";
+    HTTP_REJECTED = "evenkeel_http_rejected_total", None, "listener, reason",
+        "HTTP requests that the proxy itself refused, by why.";
+    UPSTREAM_REQUESTS = "evenkeel_upstream_requests_total", None, "cluster, shard, code",
+        "HTTP requests sent to a cluster, each retry for itself, by the class of the answer.";
+    UPSTREAM_RETRIES = "evenkeel_upstream_retries_total", None, "cluster, shard",
+        "HTTP requests that were sent to a cluster once more.";
+    UPSTREAM_POOL_CONNECTIONS = "evenkeel_upstream_pool_connections", None, "cluster, shard, state",
+        "HTTP connections to a cluster, by what they are doing.";
+    CIRCUIT_BREAKER_OPEN = "evenkeel_circuit_breaker_open", None, "cluster, limit",
+        "1 while a limit of a cluster is reached and more is refused.";
+    UPSTREAM_EJECTED_ENDPOINTS = "evenkeel_upstream_ejected_endpoints", None, "cluster",
+        "Endpoints of a cluster that are not used because of their failures.";
+    ACCESS_LOG_DROPPED = "evenkeel_access_log_dropped_total", None, "shard",
+        "Lines of access logs that found no room, because the log was written too slowly.";
     CONFIG_RELOADS = "evenkeel_config_reloads_total", None, "result",
         "Reloads of the configuration, by what became of them.";
     BUILD_INFO = "evenkeel_build_info", None, "version",

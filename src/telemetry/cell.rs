@@ -173,6 +173,15 @@ pub struct BucketSnapshot {
 }
 
 impl HistogramSnapshot {
+    /// Adds the observations of another histogram over the same bounds.
+    pub(super) fn add(&mut self, other: &HistogramSnapshot) {
+        debug_assert_eq!(self.bounds_nanos, other.bounds_nanos);
+        for (bucket, added) in self.buckets.iter_mut().zip(&other.buckets) {
+            bucket.count += added.count;
+            bucket.sum_nanos = bucket.sum_nanos.wrapping_add(added.sum_nanos);
+        }
+    }
+
     /// The upper bounds, in seconds, ascending; one fewer than there are buckets.
     pub fn bounds_seconds(&self) -> impl Iterator<Item = f64> + '_ {
         self.bounds_nanos.iter().map(|nanos| seconds(*nanos))

@@ -43,6 +43,8 @@ pub struct ShardCells {
     pub completion_queue_overflows: Counter,
     /// Tasks that ended in a panic; each ends its own connection.
     pub tasks_panicked: Counter,
+    /// Lines of access logs that found no room in the shard's queues.
+    pub access_log_dropped: Counter,
 }
 
 impl Default for ShardCells {
@@ -53,6 +55,7 @@ impl Default for ShardCells {
             free_buffers: Gauge::new(),
             completion_queue_overflows: Counter::new(),
             tasks_panicked: Counter::new(),
+            access_log_dropped: Counter::new(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub trait LabelValue: Copy + 'static {
     fn as_str(self) -> &'static str;
 }
 
+/// Makes an enum a closed set of label values.
 macro_rules! label_values {
     ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident => $text:literal,)+ }) => {
         $(#[$doc])*
@@ -56,6 +57,8 @@ macro_rules! label_values {
         }
     };
 }
+
+pub(super) use label_values;
 
 label_values! {
     /// Why a downstream connection that was served has ended.

@@ -22,11 +22,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 pub mod catalog;
 mod cell;
+mod exchanges;
 mod groups;
+mod http;
 mod label;
 mod log_limit;
+mod outcome;
 mod process;
 #[cfg(feature = "prometheus")]
 mod prometheus;
@@ -36,15 +40,21 @@ mod sink;
 
 pub use catalog::Metric;
 pub use cell::{BucketSnapshot, Counter, Gauge, Histogram, HistogramSnapshot, SharedCounter};
+pub use exchanges::{Exchange, Exchanges};
 pub use groups::{
     AcceptCells, AcceptorCells, ClusterCells, ListenerCells, ProxyCells, ShardCells,
     TURN_DURATION_BOUNDS_NANOS,
+};
+pub use http::{
+    CircuitLimit, ClusterState, GaugeBy, HttpClusterCells, HttpListenerCells, HttpReject,
+    PoolState, REQUEST_DURATION_BOUNDS_NANOS, RequestCounts,
 };
 pub use label::{
     AcceptError, CloseReason, ConnectFailure, CounterBy, LabelValue, LookupResult, RejectReason,
     ReloadResult,
 };
 pub use log_limit::LogLimit;
+pub use outcome::{CodeClass, Outcome, ResponseFlag, VIA_UPSTREAM};
 pub use process::Process;
 #[cfg(feature = "prometheus")]
 pub use prometheus::PrometheusRenderer;

@@ -3,14 +3,17 @@
 //! A lock is taken to hand out and to list groups, never to update one and never while a sink or
 //! source runs.
 
+mod http;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::catalog::{self, Metric};
 use super::cell::seconds;
 use super::groups::{
     AcceptCells, AcceptorCells, ClusterCells, ListenerCells, ProxyCells, ShardCells,
 };
+use super::http::{ClusterState, HttpClusterCells, HttpListenerCells};
 use super::label::{CounterBy, LabelValue, RejectReason, ReloadResult};
 use super::sink::{Sink, Source};
 
@@ -25,6 +28,9 @@ struct Groups {
     clusters: ByName<ClusterCells>,
     accepts: ByName<AcceptCells>,
     acceptors: ByOwner<AcceptorCells>,
+    http_listeners: ByName<HttpListenerCells>,
+    http_clusters: ByName<HttpClusterCells>,
+    cluster_states: BTreeMap<Arc<str>, Weak<dyn ClusterState>>,
     sources: Vec<Arc<dyn Source>>,
 }
 
@@ -33,7 +39,7 @@ struct Groups {
 /// Groups are made when they are first asked for and stay: who asks again, after a reload for
 /// instance, gets the same cells with their counts. So the registry grows with the number of
 /// different listeners and clusters that the configuration has ever named, by 128 to 512 bytes
-/// each and shard.
+/// each and shard, and 1,280 more for a listener that serves HTTP.
 pub struct Registry {
     shards: usize,
     proxy: ProxyCells,
@@ -81,6 +87,24 @@ impl Registry {
     #[must_use]
     pub fn cluster(&self, name: &str, shard: usize) -> Arc<ClusterCells> {
         get_or_create(&mut self.lock().clusters, name, shard)
+    }
+
+    /// The cells of the shard `shard` for the HTTP of the listener `name`.
+    #[must_use]
+    pub fn http_listener(&self, name: &str, shard: usize) -> Arc<HttpListenerCells> {
+        get_or_create(&mut self.lock().http_listeners, name, shard)
+    }
+
+    /// The cells of the shard `shard` for the HTTP to the cluster `name`.
+    #[must_use]
+    pub fn http_cluster(&self, name: &str, shard: usize) -> Arc<HttpClusterCells> {
+        get_or_create(&mut self.lock().http_clusters, name, shard)
+    }
+
+    /// Whom to ask what only the cluster `name` as a whole knows, instead of whom was asked before.
+    /// Its metrics are there for as long as it lives.
+    pub fn set_cluster_state(&self, name: &str, state: Weak<dyn ClusterState>) {
+        self.lock().cluster_states.insert(Arc::from(name), state);
     }
 
     /// The cells of the acceptor `acceptor` for the accepting listener `listener`.
@@ -132,6 +156,7 @@ impl Registry {
         for (name, cells) in &groups.accepts {
             collect_accepts(name, cells, sink);
         }
+        self.collect_http(&groups, sink);
         collect_rejected(&groups, sink);
         collect_acceptors(&groups.acceptors, sink);
         for source in &groups.sources {
@@ -173,6 +198,8 @@ impl Registry {
             let overflows = cells.completion_queue_overflows.value();
             sink.counter(&catalog::COMPLETION_QUEUE_OVERFLOWS, &labels, overflows);
             sink.counter(&catalog::TASKS_PANICKED, &labels, cells.tasks_panicked.value());
+            let dropped = cells.access_log_dropped.value();
+            sink.counter(&catalog::ACCESS_LOG_DROPPED, &labels, dropped);
         });
     }
 
