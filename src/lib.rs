@@ -23,7 +23,7 @@ pub mod shard;
 #[cfg(feature = "signal")]
 pub mod signal;
 pub mod telemetry;
-mod upstream;
+pub mod upstream;
 
 pub use self::{
     connection::Connection,

@@ -35,8 +35,8 @@ pub(crate) enum Source {
 }
 
 /// How upstream connections are made.
-#[derive(Clone, Debug)]
-pub(crate) struct ConnectOptions {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectOptions {
     pub(crate) source: Source,
     pub(crate) mark: Option<u32>,
     pub(crate) timeout: Option<Duration>,
