@@ -297,3 +297,103 @@ pub struct Respond {
     /// Empty for a status that has none.
     pub body: Vec<u8>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::route::{PathPolicy, normalize};
+
+    /// How many of the requests each cluster gets, the random numbers being spread evenly.
+    fn shares(weights: &[u32], requests: u64) -> Vec<u64> {
+        let names = ["0", "1", "2", "3"];
+        let named = names.into_iter().zip(weights.iter().copied());
+        let clusters = Clusters::weighted(named).unwrap();
+        let mut shares = vec![0; weights.len()];
+        for at in 0..requests {
+            let random = (u64::MAX / requests) * at + u64::MAX / requests / 2;
+            shares[clusters.pick(random).name().parse::<usize>().unwrap()] += 1;
+        }
+        shares
+    }
+
+    #[test]
+    fn clusters_get_requests_by_weight() {
+        assert_eq!(shares(&[9, 1], 1000), [900, 100]);
+        assert_eq!(shares(&[1, 1, 2], 1000), [250, 250, 500]);
+        assert_eq!(shares(&[0, 3, 0, 1], 1000), [0, 750, 0, 250]);
+        assert_eq!(shares(&[1, 0], 1000), [1000, 0]);
+        assert_eq!(shares(&[u32::MAX; 4], 1000), [250; 4]);
+    }
+
+    #[test]
+    fn every_random_number_picks_a_cluster_with_a_weight() {
+        let clusters = Clusters::weighted([("a", 0), ("b", u32::MAX), ("c", 1), ("d", 0)]).unwrap();
+        assert_eq!(&**clusters.pick(0).name(), "b");
+        assert_eq!(&**clusters.pick(u64::MAX).name(), "c");
+        assert_eq!(&**Clusters::one("a").pick(u64::MAX).name(), "a");
+        assert!(clusters.is_weighted() && !Clusters::one("a").is_weighted());
+    }
+
+    #[test]
+    fn clusters_without_any_weight_are_refused() {
+        assert_eq!(Clusters::weighted([("a", 0), ("b", 0)]).unwrap_err(), NoWeight);
+        assert_eq!(Clusters::weighted::<&str>([]).unwrap_err(), NoWeight);
+    }
+
+    fn location(redirect: &Redirect, scheme: Scheme, authority: &str, target: &str) -> String {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let path = normalize(path, PathPolicy::Refuse).unwrap();
+        redirect.location(scheme, authority, &path, query).to_string()
+    }
+
+    #[test]
+    fn a_redirect_keeps_what_it_does_not_replace() {
+        let https = Redirect { scheme: Some(Scheme::Https), ..Redirect::default() };
+        let host = Redirect { host: Some("b.example".into()), ..Redirect::default() };
+        let port = Redirect { port: Some(8443), ..https.clone() };
+        let usual = Redirect { port: Some(443), ..https.clone() };
+        let path = Redirect { path: Some(PathChange::full("/x")), ..Redirect::default() };
+        for (redirect, scheme, authority, target, expected) in [
+            (&https, Scheme::Http, "a.example", "/p%2Fq?r=s", "https://a.example/p%2Fq?r=s"),
+            (&https, Scheme::Http, "a.example:8080", "/", "https://a.example/"),
+            (&host, Scheme::Http, "a.example:8080", "/p", "http://b.example:8080/p"),
+            (&host, Scheme::Http, "a.example:80", "/p", "http://b.example/p"),
+            (&host, Scheme::Https, "a.example:443", "/p", "https://b.example/p"),
+            (&host, Scheme::Https, "a.example:80", "/p", "https://b.example:80/p"),
+            (&port, Scheme::Http, "[::1]:1", "/?", "https://[::1]:8443/?"),
+            (&usual, Scheme::Http, "a.example:1", "/", "https://a.example/"),
+            (&path, Scheme::Http, "a.example", "/p/q?r", "http://a.example/x?r"),
+            (&path, Scheme::Http, "", "/p/q?r", "/x?r"),
+        ] {
+            assert_eq!(location(redirect, scheme, authority, target), expected);
+        }
+    }
+
+    #[test]
+    fn a_redirect_leads_to_no_host_that_the_path_names() {
+        let mut to_root = PathChange::prefix("/");
+        assert!(to_root.bind(Some("/foo".len())));
+        let redirect = Redirect { path: Some(to_root), ..Redirect::default() };
+        for authority in ["a.example", ""] {
+            let there = location(&redirect, Scheme::Http, authority, "/foo//evil.example");
+            assert!(there.ends_with("/evil.example") && !there.ends_with("//evil.example"));
+        }
+        let nothing = Redirect::default();
+        assert_eq!(location(&nothing, Scheme::Http, "", "//evil.example"), "/evil.example");
+        assert_eq!(location(&nothing, Scheme::Http, "", "/\\evil.example"), "/evil.example");
+    }
+
+    #[test]
+    fn redirects_have_one_of_five_statuses() {
+        for status in 0..1000 {
+            match RedirectStatus::try_from(status) {
+                Ok(redirect) => assert_eq!(StatusCode::from(redirect).as_u16(), status),
+                Err(UnknownRedirectStatus) => assert!(![301, 302, 303, 307, 308].contains(&status)),
+            }
+        }
+        assert_eq!(StatusCode::from(RedirectStatus::default()), 302);
+    }
+}

@@ -153,3 +153,67 @@ impl HeaderChanges {
         self.remove.iter().chain(put).find(|name| FORBIDDEN.contains(&name.as_str()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::route::{PathPolicy, normalize};
+
+    /// What a path becomes where `prefix`, as it is matched, is replaced.
+    fn replaced(path: &str, prefix: &str, to: &str) -> String {
+        let mut change = PathChange::prefix(to);
+        assert!(change.bind(Some(prefix.trim_end_matches('/').len())));
+        change.apply(&normalize(path, PathPolicy::Refuse).unwrap()).to_string()
+    }
+
+    #[test]
+    fn a_prefix_is_replaced_as_the_gateway_api_does() {
+        for (path, prefix, to, becomes) in [
+            ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz/", "/xyz/bar"),
+            ("/foo", "/foo", "/xyz", "/xyz"),
+            ("/foo/", "/foo", "/xyz", "/xyz/"),
+            ("/foo/bar", "/foo", "", "/bar"),
+            ("/foo/", "/foo", "", "/"),
+            ("/foo", "/foo", "", "/"),
+            ("/foo/", "/foo", "/", "/"),
+            ("/foo", "/foo", "/", "/"),
+            ("/bar", "/", "/xyz", "/xyz/bar"),
+            ("/", "/", "/xyz", "/xyz/"),
+            ("/bar", "/", "/", "/bar"),
+        ] {
+            assert_eq!(replaced(path, prefix, to), becomes, "{path} {prefix} {to}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_path_stays_as_it_came() {
+        assert_eq!(replaced("//f%6Fo/a%2Fb//c%20", "/foo", "/xyz"), "/xyz/a%2Fb//c%20");
+        assert_eq!(replaced("/foo%2Fbar", "/foo", "/xyz"), "/xyz%2Fbar");
+        assert_eq!(replaced("/caf%c3%a9/x", "/caf%C3%A9", "/xyz"), "/xyz/x");
+    }
+
+    #[test]
+    fn a_rewritten_path_begins_with_one_slash() {
+        for (path, becomes) in [
+            ("/foo//evil.example", "/evil.example"),
+            ("/foo/\\evil.example", "/evil.example"),
+            ("/foo%2Fbar", "/%2Fbar"),
+            ("/foo\\bar", "/bar"),
+        ] {
+            assert_eq!(replaced(path, "/foo", "/"), becomes);
+        }
+    }
+
+    #[test]
+    fn a_full_path_is_replaced_and_an_asterisk_is_not() {
+        let full = Rewrite { path: Some(PathChange::full("/xyz/")), ..Rewrite::default() };
+        let path = |path| normalize(path, PathPolicy::Refuse).unwrap();
+        assert_eq!(full.path(&path("/foo/bar")).to_string(), "/xyz/");
+        assert_eq!(full.path(&path("*")).to_string(), "*");
+        assert_eq!(replaced("*", "/", "/xyz"), "*");
+        assert_eq!(Rewrite::default().path(&path("/a%2Fb//")).to_string(), "/a%2Fb//");
+    }
+}

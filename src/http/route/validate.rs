@@ -192,3 +192,6 @@ fn check_forwarding(route: &Route) -> Result<(), RouteProblem> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
