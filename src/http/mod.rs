@@ -5,6 +5,7 @@
 pub mod h1;
 mod head;
 mod headers;
+pub mod route;
 
 pub use self::{
     head::{BodyLength, InvalidTarget, Persistence, RequestHead, ResponseBody, ResponseHead},

@@ -1,0 +1,138 @@
+//! Host names: of patterns, and of requests.
+//!
+//! *In:* text. *Out:* lower-case names without a dot at the end, and ports. *Never:* resolves a
+//! name.
+
+/// Longest name of a host in bytes (RFC 1035 section 2.3.4).
+const NAME_MAX: usize = 255;
+
+/// Which hosts a route is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostPattern {
+    pub(super) name: NamePattern,
+    /// The port that the authority has to spell, if any.
+    pub(super) port: Option<u16>,
+}
+
+/// Names are in lower case, without a dot at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NamePattern {
+    Exact(String),
+    /// What follows `*.`.
+    Suffix(String),
+    Any,
+}
+
+impl HostPattern {
+    pub(super) const ANY: HostPattern = HostPattern { name: NamePattern::Any, port: None };
+
+    /// Reads `name`, `*.suffix` or `*`, with or without `:port`. The error says what is wrong.
+    pub(super) fn parse(text: &str) -> Result<HostPattern, &'static str> {
+        let (name, port) = split(text);
+        let port = match port {
+            None => None,
+            Some(digits) => match digits.parse() {
+                Ok(port) if port > 0 => Some(port),
+                _ => return Err("a port is a number from 1 to 65535"),
+            },
+        };
+        let name = if name == "*" {
+            NamePattern::Any
+        } else if let Some(suffix) = name.strip_prefix("*.") {
+            NamePattern::Suffix(checked_name(suffix)?)
+        } else {
+            NamePattern::Exact(checked_name(name)?)
+        };
+        Ok(HostPattern { name, port })
+    }
+}
+
+/// A name that could be a host's, in lower case and without a dot at the end.
+fn checked_name(name: &str) -> Result<String, &'static str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.starts_with('[') {
+        return match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => {
+                Ok(name.to_ascii_lowercase())
+            }
+            _ => Err("what is in brackets is an IPv6 address"),
+        };
+    }
+    if name.contains('*') {
+        return Err("`*` stands alone or in front, as in *.a.example");
+    }
+    if !name.is_ascii() {
+        return Err("write names in their ASCII form, xn--…");
+    }
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~!$&'()+;=%".contains(&byte);
+    if name.split('.').any(|label| label.is_empty() || !label.bytes().all(letters)) {
+        return Err("a name is labels with dots between them");
+    }
+    if name.len() > NAME_MAX {
+        return Err("a name has 255 bytes at most");
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+/// A host as it stands in a configuration, with or without a port, is written as it is.
+pub(super) fn check_authority(text: &str) -> Result<(), &'static str> {
+    match HostPattern::parse(text)?.name {
+        NamePattern::Exact(_) => Ok(()),
+        NamePattern::Suffix(_) | NamePattern::Any => Err("a pattern is not a host to send to"),
+    }
+}
+
+/// Splits `host[:port]`; brackets of an IPv6 address belong to the host.
+pub(super) fn split(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// The host that a request asks for.
+pub(super) struct RequestHost<'a> {
+    name: Name<'a>,
+    pub(super) port: Option<u16>,
+}
+
+enum Name<'a> {
+    /// It is in lower case.
+    Given(&'a [u8]),
+    Lowered {
+        bytes: [u8; NAME_MAX],
+        length: usize,
+    },
+}
+
+impl<'a> RequestHost<'a> {
+    /// Takes an authority of a well-formed request apart.
+    pub(super) fn of(authority: &'a str) -> RequestHost<'a> {
+        let (name, port) = split(authority);
+        let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
+        let port = port.and_then(|digits| digits.parse().ok());
+        // Nobody's name; only a route for all hosts takes it.
+        let name = if name.len() > NAME_MAX { b"" } else { name };
+        if !name.iter().any(u8::is_ascii_uppercase) {
+            return RequestHost { name: Name::Given(name), port };
+        }
+        let mut bytes = [0; NAME_MAX];
+        bytes[..name.len()].copy_from_slice(name);
+        bytes.make_ascii_lowercase();
+        RequestHost { name: Name::Lowered { bytes, length: name.len() }, port }
+    }
+
+    /// In lower case, without a dot at the end.
+    pub(super) fn name(&self) -> &[u8] {
+        match &self.name {
+            Name::Given(name) => name,
+            Name::Lowered { bytes, length } => &bytes[..*length],
+        }
+    }
+}
+
+/// What follows each dot of a name, the longest first.
+pub(super) fn suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let behind_dots = name.iter().enumerate().filter(|&(_, &byte)| byte == b'.');
+    behind_dots.filter(|&(at, _)| at > 0).map(|(at, _)| &name[at + 1..])
+}
