@@ -2,10 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+mod deadline;
 pub mod h1;
 mod head;
 mod headers;
 pub mod route;
+mod wire;
 
 pub use self::{
     head::{BodyLength, InvalidTarget, Persistence, RequestHead, ResponseBody, ResponseHead},

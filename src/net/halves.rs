@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Stream;
-use crate::ring::{Chunk, Output, Payload};
+use crate::ring::{Chunk, Nanoseconds, Output, Payload};
 
 /// The receiving direction of a [`Stream`], from [`Stream::split`].
 #[derive(Debug)]
@@ -47,6 +47,16 @@ impl Receiving<'_> {
         self.stream.executor.reactor().poll_receive(self.stream.key, cx)
     }
 
+    /// Receives into few large buffers (`true`) or many small ones, as [`Stream::set_bulk`].
+    pub(crate) fn set_bulk(&mut self, bulk: bool) {
+        self.stream.set_bulk(bulk);
+    }
+
+    /// The time of the executor's clock at its last turn.
+    pub(crate) fn now(&self) -> Nanoseconds {
+        self.stream.now()
+    }
+
     /// Puts bytes back, to be received first.
     pub fn unreceive(&mut self, chunk: Chunk) {
         self.stream.executor.reactor().unreceive(self.stream.key, chunk);
@@ -78,7 +88,12 @@ impl Sending<'_> {
     ///
     /// Dropping the future changes nothing.
     pub async fn ready(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.stream.poll_sendable(cx)).await
+        poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    /// [`ready`](Self::ready) as a poll.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_sendable(cx)
     }
 
     /// Hands bytes over to be sent, whatever is queued.

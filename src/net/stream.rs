@@ -1,6 +1,7 @@
 //! A connection: bytes in order, both ways.
 
 use std::{
+    cell::Cell,
     fmt,
     future::poll_fn,
     io,
@@ -31,7 +32,7 @@ const BULK_CREDIT: u32 = 2 << 20;
 pub struct Stream {
     pub(super) executor: Rc<Executor>,
     pub(super) key: Key,
-    bulk: bool,
+    bulk: Cell<bool>,
 }
 
 impl Stream {
@@ -45,7 +46,7 @@ impl Stream {
     pub fn adopt(socket: OwnedFd) -> Stream {
         let executor = Executor::current();
         let key = executor.reactor().adopt_stream(socket, CREDIT);
-        Stream { executor, key, bulk: false }
+        Stream { executor, key, bulk: Cell::new(false) }
     }
 
     /// Connects to an address. Dropping the future gives the attempt up.
@@ -69,7 +70,7 @@ impl Stream {
     ) -> Result<impl Future<Output = io::Result<Stream>> + use<>, DialError> {
         let executor = Executor::current();
         let key = executor.reactor().connect(destination, options, CREDIT)?;
-        let stream = Stream { executor, key, bulk: false };
+        let stream = Stream { executor, key, bulk: Cell::new(false) };
         Ok(async move {
             poll_fn(|cx| stream.executor.reactor().poll_connected(stream.key, cx)).await?;
             Ok(stream)
@@ -115,7 +116,7 @@ impl Stream {
     }
 
     pub(super) fn poll_sendable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let limit = if self.bulk { BULK_CREDIT } else { CREDIT };
+        let limit = if self.bulk.get() { BULK_CREDIT } else { CREDIT };
         self.executor.reactor().poll_sent(self.key, limit as usize, cx)
     }
 
@@ -176,9 +177,8 @@ impl Stream {
 
     /// Receives into few large buffers (`true`) or many small ones. Large ones cost a bulk transfer
     /// less CPU time; they are scarce, and where none is free small ones serve.
-    pub(crate) fn set_bulk(&mut self, bulk: bool) {
-        if self.bulk != bulk {
-            self.bulk = bulk;
+    pub(crate) fn set_bulk(&self, bulk: bool) {
+        if self.bulk.replace(bulk) != bulk {
             let (pool, credit) = if bulk { (LARGE, BULK_CREDIT) } else { (SMALL, CREDIT) };
             self.executor.reactor().use_pool(self.key, pool, credit);
         }

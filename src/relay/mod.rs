@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "http")]
+pub(crate) use self::pipe::Gear;
 pub use self::pipe::{Ended, Meter, Timeouts, Why, pipe};
 use crate::{
     connection::Connection,

@@ -286,7 +286,7 @@ impl Direction {
 
 /// Tells bulk from messages by how full the chunks are.
 #[derive(Default)]
-struct Gear {
+pub(crate) struct Gear {
     bulk: bool,
     run: u32,
 }
@@ -301,7 +301,7 @@ impl Gear {
     const TO_MESSAGES: u32 = 16;
 
     /// Takes in the length of a chunk. `Some` when the gear changes.
-    fn shift(&mut self, length: usize) -> Option<bool> {
+    pub(crate) fn shift(&mut self, length: usize) -> Option<bool> {
         let (counts, enough) = match self.bulk {
             false => (length >= Gear::FULL, Gear::TO_BULK),
             true => (length < Gear::SMALL, Gear::TO_MESSAGES),

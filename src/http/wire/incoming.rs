@@ -1,0 +1,155 @@
+//! The messages that a peer sends.
+
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll, ready},
+};
+
+use crate::{
+    http::{
+        Headers, ResponseBody,
+        h1::{BodyError, BodyPart, BodyReader, HeadLimits, HeadProgress, HeadReader, Parsed},
+    },
+    net::Receiving,
+    ring::Chunk,
+};
+
+/// Where in the messages of a peer its stream is.
+pub(in crate::http) struct Incoming {
+    limits: HeadLimits,
+    head: HeadReader,
+    body: BodyReader,
+}
+
+/// Why there is no head.
+#[derive(Debug)]
+pub(in crate::http) enum HeadFault<E> {
+    /// It is not valid.
+    Refused(E),
+    /// The stream ended in the middle of it.
+    Truncated,
+    /// The stream failed.
+    Stream(io::Error),
+}
+
+/// Why a body did not come to its end.
+#[derive(Debug)]
+pub(in crate::http) enum BodyFault {
+    /// Its framing is not valid, or it was cut off.
+    Refused(BodyError),
+    /// The stream failed.
+    Stream(io::Error),
+}
+
+impl Incoming {
+    pub(in crate::http) fn new(limits: HeadLimits) -> Incoming {
+        let body = BodyReader::new(ResponseBody::None, limits);
+        Incoming { limits, head: HeadReader::new(), body }
+    }
+
+    pub(in crate::http) fn limits(&self) -> &HeadLimits {
+        &self.limits
+    }
+
+    /// Whether part of a head has arrived.
+    pub(in crate::http) fn has_begun(&self) -> bool {
+        self.head.has_begun()
+    }
+
+    /// Reads a head, which `parse` takes in. `false` if the stream ended before it began.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub(in crate::http) async fn head<E>(
+        &mut self,
+        from: &mut Receiving<'_>,
+        mut parse: impl FnMut(&[u8], &HeadLimits) -> Result<Parsed, E>,
+    ) -> Result<bool, HeadFault<E>> {
+        loop {
+            let mut chunk = match from.receive().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) if self.head.has_begun() => return Err(HeadFault::Truncated),
+                Ok(None) => return Ok(false),
+                Err(error) => return Err(HeadFault::Stream(error)),
+            };
+            let limits = self.limits;
+            let progress = self.head.read(&chunk, limits.bytes, |bytes| parse(bytes, &limits));
+            if let HeadProgress::Done(length) = progress.map_err(HeadFault::Refused)? {
+                chunk.advance(length);
+                if !chunk.is_empty() {
+                    from.unreceive(chunk);
+                }
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The body of the message whose head was just read has this length.
+    pub(in crate::http) fn begin_body(&mut self, length: impl Into<ResponseBody>) {
+        self.body = BodyReader::new(length, self.limits);
+    }
+
+    /// Whether the body has come to its end.
+    pub(in crate::http) fn body_is_done(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// How many bytes of the body are still to come, if that is known.
+    pub(in crate::http) fn body_remaining(&self) -> Option<u64> {
+        self.body.remaining()
+    }
+
+    /// The fields after a body.
+    pub(in crate::http) fn trailers(&self) -> Option<&Headers> {
+        self.body.trailers().filter(|trailers| !trailers.is_empty())
+    }
+
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub(in crate::http) async fn body(
+        &mut self,
+        from: &mut Receiving<'_>,
+    ) -> Result<Option<Chunk>, BodyFault> {
+        poll_fn(|cx| self.poll_body(from, cx)).await
+    }
+
+    /// [`body`](Self::body) as a poll.
+    pub(in crate::http) fn poll_body(
+        &mut self,
+        from: &mut Receiving<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Chunk>, BodyFault>> {
+        while !self.body.is_done() {
+            let Some(mut chunk) = ready!(from.poll_receive(cx)).map_err(BodyFault::Stream)? else {
+                self.body.end_of_stream().map_err(BodyFault::Refused)?;
+                return Poll::Ready(Ok(None));
+            };
+            if let Some(data) = self.cut(&mut chunk).map_err(BodyFault::Refused)? {
+                if !chunk.is_empty() {
+                    from.unreceive(chunk);
+                }
+                return Poll::Ready(Ok(Some(data)));
+            }
+            if !chunk.is_empty() {
+                from.unreceive(chunk);
+            }
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Cuts what comes first in a chunk of the body off: data, or framing, which is dropped.
+    fn cut(&mut self, chunk: &mut Chunk) -> Result<Option<Chunk>, BodyError> {
+        while !chunk.is_empty() && !self.body.is_done() {
+            match self.body.step(chunk)? {
+                BodyPart::Framing(length) | BodyPart::End(length) => chunk.advance(length),
+                BodyPart::Data(length) => return Ok(Some(chunk.split_to(length))),
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,106 @@
+//! The messages that a peer is sent.
+//!
+//! What is written at about the same time leaves together: a head waits for the first piece of its
+//! body if that is there, small pieces are copied behind it, large ones are sent from where they
+//! are.
+
+use std::{io, num::NonZeroU64};
+
+use crate::{
+    http::{
+        Headers, ResponseBody,
+        h1::{CHUNK_END, write_chunk_head, write_last_chunk},
+    },
+    net::Sending,
+    ring::{Chunk, Output},
+};
+
+/// Pieces up to this length are copied behind a head that waits: that is cheaper than a send of
+/// several pieces.
+const COPY_BEHIND_HEAD: usize = 4096;
+/// Pieces up to this length are copied in any case.
+const COPY_ALWAYS: usize = 512;
+
+/// What a peer is being sent.
+pub(in crate::http) struct Outgoing {
+    length: ResponseBody,
+    /// Written, and not handed over.
+    written: Option<Output>,
+    /// Handed over, and waiting for a start.
+    queued: bool,
+}
+
+impl Outgoing {
+    pub(in crate::http) fn new() -> Outgoing {
+        Outgoing { length: ResponseBody::None, written: None, queued: false }
+    }
+
+    /// Begins a message, whose head `write` writes and whose body has this length. Nothing leaves
+    /// before [`flush`](Self::flush).
+    pub(in crate::http) fn begin(
+        &mut self,
+        to: &Sending<'_>,
+        length: impl Into<ResponseBody>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.length = length.into();
+        write(self.written.get_or_insert_with(|| to.output()));
+    }
+
+    /// A piece of the body.
+    pub(in crate::http) fn body(&mut self, to: &mut Sending<'_>, piece: Chunk) -> io::Result<()> {
+        // An empty chunk would end the body.
+        let Some(size) = NonZeroU64::new(piece.len() as u64) else { return Ok(()) };
+        let chunked = self.length == ResponseBody::Chunked;
+        let copies = match self.written {
+            Some(_) => piece.len() <= COPY_BEHIND_HEAD,
+            None => piece.len() <= COPY_ALWAYS,
+        };
+        if chunked || copies {
+            let written = self.written.get_or_insert_with(|| to.output());
+            if chunked {
+                write_chunk_head(size, written);
+            }
+            if copies {
+                written.extend_from_slice(&piece);
+            }
+        }
+        if !copies {
+            self.queue_written(to)?;
+            to.queue(piece)?;
+            self.queued = true;
+        }
+        if chunked {
+            self.written.get_or_insert_with(|| to.output()).extend_from_slice(CHUNK_END);
+        }
+        Ok(())
+    }
+
+    /// The end of the body, with the fields behind it where it is chunked.
+    pub(in crate::http) fn end(&mut self, to: &Sending<'_>, trailers: Option<&Headers>) {
+        if self.length == ResponseBody::Chunked {
+            let written = self.written.get_or_insert_with(|| to.output());
+            write_last_chunk(trailers.unwrap_or(&Headers::new()), written);
+        }
+    }
+
+    /// Sends what was written.
+    pub(in crate::http) fn flush(&mut self, to: &mut Sending<'_>) -> io::Result<()> {
+        if let Some(written) = self.written.take() {
+            self.queued = false;
+            to.start_send(written)
+        } else if std::mem::take(&mut self.queued) {
+            to.start_send("")
+        } else {
+            Ok(())
+        }
+    }
+
+    fn queue_written(&mut self, to: &mut Sending<'_>) -> io::Result<()> {
+        if let Some(written) = self.written.take() {
+            to.queue(written)?;
+            self.queued = true;
+        }
+        Ok(())
+    }
+}
