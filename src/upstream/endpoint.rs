@@ -24,6 +24,8 @@ use std::{
     },
 };
 
+use super::pool::PoolKey;
+
 /// Names an endpoint, of whichever cluster, in this process. An endpoint that stays through a
 /// reload keeps it, unless connections to it are made differently from then on; so connections that
 /// are pooled under it can be used whenever it is seen again.
@@ -80,6 +82,11 @@ impl Endpoint {
     /// Its name in pools and reports.
     pub fn id(&self) -> EndpointId {
         self.id
+    }
+
+    /// The key for idle connections to it.
+    pub fn pool_key(&self) -> PoolKey {
+        PoolKey::Endpoint(self.id)
     }
 
     /// Where it is.

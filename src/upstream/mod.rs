@@ -29,6 +29,8 @@ pub mod outlier;
 #[cfg(feature = "http")]
 mod pick;
 #[cfg(feature = "http")]
+pub mod pool;
+#[cfg(feature = "http")]
 pub mod retry;
 #[cfg(feature = "http")]
 pub mod settings;

@@ -23,6 +23,8 @@ pub(super) type Addresses = HashMap<Arc<str>, Arc<[IpAddr]>>;
 #[derive(Debug)]
 pub struct Snapshot {
     pub(super) settings: Arc<ClusterSettings>,
+    /// Names the cluster where a connection leads to an address that is no endpoint of it.
+    pub(super) elsewhere: EndpointId,
     pub(super) endpoints: Box<[Arc<Endpoint>]>,
     pub(super) available: Availability,
     pub(super) sampler: Sampler,
@@ -51,10 +53,14 @@ impl Snapshot {
                 endpoints.push(endpoint(configured, &authority, address, before, same_connections));
             }
         }
+        let elsewhere = match before {
+            Some(before) if same_connections => before.elsewhere,
+            _ => EndpointId::next(),
+        };
         let sampler = Sampler::new(endpoints.iter().map(|endpoint| endpoint.weight));
         let available = Availability::new(endpoints.len());
         let seeds = endpoints.iter().map(|endpoint| pick::seed(endpoint.address)).collect();
-        Snapshot { settings, endpoints: endpoints.into(), available, sampler, seeds }
+        Snapshot { settings, elsewhere, endpoints: endpoints.into(), available, sampler, seeds }
     }
 
     /// The settings that it was made from.

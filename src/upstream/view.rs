@@ -6,6 +6,7 @@
 //! one after the cluster has changed.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,6 +20,7 @@ use super::{
     limits::{Claim, Limit, Overflow},
     outlier::Outcome,
     pick::{Candidates, RoundRobin, by_hash, least_request},
+    pool::PoolKey,
     retry::RetryPolicy,
     settings::{ClusterSettings, Policy},
     snapshot::Snapshot,
@@ -91,6 +93,13 @@ impl ClusterView {
             (Policy::Hash { .. }, None) | (Policy::Random, _) => candidates.sample(random),
         };
         chosen.map(|index| self.targets[index].clone())
+    }
+
+    /// The key for connections to an address that a client was connecting to. It changes when a
+    /// reload changes how connections are made.
+    pub fn destination_key(&mut self, address: SocketAddr) -> PoolKey {
+        self.refresh();
+        PoolKey::Destination { cluster: self.snapshot.elsewhere, address }
     }
 
     /// Tells how a request to an endpoint ended. It costs nothing unless the cluster has outlier

@@ -143,6 +143,7 @@ fn a_reload_keeps_what_is_known_of_endpoints_that_stay() {
     let request = view.pick(None, &Tried::none(), now).unwrap().begin_request();
     let _connection = view.claim(Limit::Connections).unwrap();
     let id = request.target().id();
+    let elsewhere = view.destination_key(([10, 0, 0, 8], 80).into());
     let reordered = ["10.0.0.3:80", "10.0.0.2:80", "10.0.0.1:80"];
     cluster.apply(build(&reordered).build().unwrap(), now);
     let status = cluster.status(now);
@@ -152,9 +153,12 @@ fn a_reload_keeps_what_is_known_of_endpoints_that_stay() {
     assert_eq!(of(|status| status.ejected_for.is_some().into()), [0, 0, 1]);
     assert_eq!((cluster.snapshot().endpoints[1].id, cluster.in_use(Limit::Connections)), (id, 1));
 
+    assert_eq!(view.destination_key(([10, 0, 0, 8], 80).into()), elsewhere);
+
     // Connections that are made differently must not be taken from the pool; all else stays.
     cluster.apply(build(&reordered).mark(7).build().unwrap(), now);
     assert_ne!(cluster.snapshot().endpoints[1].id, id);
+    assert_ne!(view.destination_key(([10, 0, 0, 8], 80).into()), elsewhere);
     assert_eq!((cluster.status(now)[1].in_flight, cluster.ejected()), (1, 1));
     drop(request);
     assert_eq!(cluster.status(now)[1].in_flight, 0);

@@ -74,7 +74,7 @@ impl Sampler {
 
     fn draw(&self, random: &mut Rng) -> usize {
         let bits = random.u64(..);
-        let index = ((bits >> 32) * self.columns.len() as u64 >> 32) as usize;
+        let index = (((bits >> 32) * self.columns.len() as u64) >> 32) as usize;
         let column = self.columns[index];
         match bits as u32 <= column.own {
             true => index,
