@@ -80,18 +80,18 @@ pub trait Filter: 'static {
         false
     }
 
-    /// Bytes of the request's body, decoded, as they come; they go upstream when this is done.
-    async fn request_body(&self, bytes: &[u8], state: &mut Self::State) {
+    /// Bytes of the request's body, decoded, as they come, before they go upstream.
+    fn request_body(&self, bytes: &[u8], state: &mut Self::State) {
         let _ = (bytes, state);
     }
 
-    /// Bytes of the response's body, decoded, as they come; they go downstream when this is done.
-    async fn response_body(&self, bytes: &[u8], state: &mut Self::State) {
+    /// Bytes of the response's body, decoded, as they come, before they go downstream.
+    fn response_body(&self, bytes: &[u8], state: &mut Self::State) {
         let _ = (bytes, state);
     }
 
     /// The exchange is over, whatever became of it.
-    fn end(&self, outcome: &Outcome, state: &mut Self::State) {
+    fn end(&self, outcome: &Outcome<'_>, state: &mut Self::State) {
         let _ = (outcome, state);
     }
 }
@@ -136,25 +136,25 @@ impl<A: Filter, B: Filter> Filter for (A, B) {
         self.0.wants_response_body(&state.0) || self.1.wants_response_body(&state.1)
     }
 
-    async fn request_body(&self, bytes: &[u8], state: &mut Self::State) {
+    fn request_body(&self, bytes: &[u8], state: &mut Self::State) {
         if self.0.wants_request_body(&state.0) {
-            self.0.request_body(bytes, &mut state.0).await;
+            self.0.request_body(bytes, &mut state.0);
         }
         if self.1.wants_request_body(&state.1) {
-            self.1.request_body(bytes, &mut state.1).await;
+            self.1.request_body(bytes, &mut state.1);
         }
     }
 
-    async fn response_body(&self, bytes: &[u8], state: &mut Self::State) {
+    fn response_body(&self, bytes: &[u8], state: &mut Self::State) {
         if self.1.wants_response_body(&state.1) {
-            self.1.response_body(bytes, &mut state.1).await;
+            self.1.response_body(bytes, &mut state.1);
         }
         if self.0.wants_response_body(&state.0) {
-            self.0.response_body(bytes, &mut state.0).await;
+            self.0.response_body(bytes, &mut state.0);
         }
     }
 
-    fn end(&self, outcome: &Outcome, state: &mut Self::State) {
+    fn end(&self, outcome: &Outcome<'_>, state: &mut Self::State) {
         self.1.end(outcome, &mut state.1);
         self.0.end(outcome, &mut state.0);
     }

@@ -10,6 +10,11 @@ pub mod route;
 mod wire;
 
 pub use self::{
+    answer::Answer,
+    filter::{Filter, Flow},
     head::{BodyLength, InvalidTarget, Persistence, RequestHead, ResponseBody, ResponseHead},
     headers::{Headers, InvalidHeader},
+    proxy::{
+        Fallback, FilterFactory, Forwarded, NoFilter, Proxy, ProxyOnShard, Routes, Timeouts, proxy,
+    },
 };

@@ -33,7 +33,7 @@ use super::pool::PoolKey;
 pub struct EndpointId(u64);
 
 impl EndpointId {
-    pub(super) fn next() -> EndpointId {
+    pub(crate) fn next() -> EndpointId {
         // It only has to differ from all others; it is never looked at.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         EndpointId(NEXT.fetch_add(1, Relaxed))

@@ -76,6 +76,20 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Bytes that were part of the body before, in a message that is sent again.
+    pub(in crate::http) fn again(&mut self, to: &Sending<'_>, bytes: &[u8]) {
+        let Some(size) = NonZeroU64::new(bytes.len() as u64) else { return };
+        let chunked = self.length == ResponseBody::Chunked;
+        let written = self.written.get_or_insert_with(|| to.output());
+        if chunked {
+            write_chunk_head(size, written);
+        }
+        written.extend_from_slice(bytes);
+        if chunked {
+            written.extend_from_slice(CHUNK_END);
+        }
+    }
+
     /// The end of the body, with the fields behind it where it is chunked.
     pub(in crate::http) fn end(&mut self, to: &Sending<'_>, trailers: Option<&Headers>) {
         if self.length == ResponseBody::Chunked {

@@ -1,0 +1,254 @@
+//! The upstream connections of a shard: idle ones, and new ones.
+//!
+//! They belong to the shard, not to the service that made them, so that a reload, which makes new
+//! services, does not close them, and listeners share them.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Instant,
+};
+
+use crate::{
+    http::{
+        h1::HeadLimits,
+        wire::{Incoming, Outgoing},
+    },
+    runtime::{sleep, spawn},
+    shard::Shard,
+    telemetry::{ClusterCells, HttpClusterCells, PoolState},
+    upstream::{
+        ConnectError, Connected, Source,
+        cluster::Cluster,
+        connect,
+        endpoint::{EndpointId, Target},
+        limits::{Claim, Limit, Overflow},
+        pool::{Idle, Pool, PoolKey, PoolLimits},
+        view::ClusterView,
+    },
+};
+
+/// A cluster on one shard.
+pub(super) struct ClusterOnShard {
+    pub(super) name: Arc<str>,
+    pub(super) view: RefCell<ClusterView>,
+    pub(super) http: Arc<HttpClusterCells>,
+    cells: Arc<ClusterCells>,
+    id: EndpointId,
+    connections: Rc<Connections>,
+}
+
+/// Where a request is to go.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// To an endpoint of the cluster.
+    Endpoint(Target),
+    /// To where its client was connecting.
+    Original(SocketAddr),
+}
+
+impl Place {
+    pub(super) fn address(&self) -> SocketAddr {
+        match self {
+            Place::Endpoint(target) => target.address(),
+            Place::Original(address) => *address,
+        }
+    }
+}
+
+/// One upstream connection.
+pub(super) struct Upstream {
+    pub(super) connected: Connected,
+    pub(super) incoming: Incoming,
+    pub(super) outgoing: Outgoing,
+    /// Whether it has carried a request before.
+    pub(super) reused: bool,
+    key: PoolKey,
+    counted: Counted,
+    _place: Claim,
+}
+
+/// An upstream connection's place in the counts of its pool.
+struct Counted {
+    cells: Arc<HttpClusterCells>,
+    state: PoolState,
+}
+
+impl Counted {
+    fn new(cells: &Arc<HttpClusterCells>, state: PoolState) -> Counted {
+        cells.pool.add(state, 1);
+        Counted { cells: Arc::clone(cells), state }
+    }
+
+    fn change(&mut self, state: PoolState) {
+        self.cells.pool.add(self.state, -1);
+        self.cells.pool.add(state, 1);
+        self.state = state;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.cells.pool.add(self.state, -1);
+    }
+}
+
+/// Why there is no upstream connection.
+#[derive(Debug)]
+pub(super) enum Unreachable {
+    /// The cluster may have no more.
+    Overflow(Overflow),
+    /// It would lead back to this proxy.
+    Loop,
+    /// It could not be made.
+    Failed(io::Error),
+}
+
+impl Idle for Upstream {
+    /// What arrives on a connection that nobody has asked anything makes it useless, as its end does.
+    fn is_alive(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.connected.stream.poll_receive(&mut cx).is_pending()
+    }
+}
+
+/// All upstream connections of a shard that HTTP uses, and its views of clusters.
+#[derive(Default)]
+pub(super) struct Connections {
+    clusters: RefCell<HashMap<Arc<str>, Rc<ClusterOnShard>>>,
+    idle: RefCell<IdlePool>,
+    expiring: Cell<bool>,
+}
+
+struct IdlePool(Pool<Upstream>);
+
+impl Default for IdlePool {
+    fn default() -> IdlePool {
+        IdlePool(Pool::new(PoolLimits::default()))
+    }
+}
+
+impl Connections {
+    /// This shard's view of a cluster. Where the cluster of that name is another one than before, the
+    /// view is made anew.
+    pub(super) fn cluster(self: &Rc<Self>, cluster: &Arc<Cluster>, shard: &Shard) -> Rc<ClusterOnShard> {
+        let mut clusters = self.clusters.borrow_mut();
+        if let Some(known) = clusters.get(cluster.name())
+            && Arc::ptr_eq(known.view.borrow().cluster(), cluster)
+        {
+            return Rc::clone(known);
+        }
+        let name = Arc::clone(cluster.name());
+        let made = Rc::new(ClusterOnShard {
+            view: RefCell::new(ClusterView::new(Arc::clone(cluster), fastrand::u64(..))),
+            http: shard.registry().http_cluster(&name, shard.index()),
+            cells: shard.cluster(&name),
+            id: EndpointId::next(),
+            connections: Rc::clone(self),
+            name: Arc::clone(&name),
+        });
+        clusters.insert(name, Rc::clone(&made));
+        made
+    }
+
+    /// Closes idle connections when their time has come, for as long as there are any.
+    fn expire_in_time(self: &Rc<Self>) {
+        if self.expiring.replace(true) {
+            return;
+        }
+        let connections = Rc::clone(self);
+        spawn(async move {
+            loop {
+                let next = connections.idle.borrow().0.next_expiry();
+                let Some(next) = next else { break };
+                sleep(next.saturating_duration_since(Instant::now())).await;
+                connections.idle.borrow_mut().0.expire(Instant::now());
+            }
+            connections.expiring.set(false);
+        })
+        .detach();
+    }
+}
+
+impl ClusterOnShard {
+    fn key(&self, place: &Place) -> PoolKey {
+        match place {
+            Place::Endpoint(target) => PoolKey::Endpoint(target.id()),
+            Place::Original(address) => {
+                PoolKey::Destination { cluster: self.id, address: *address }
+            }
+        }
+    }
+
+    /// Whether connections carry the requests of whoever comes. One that comes from its client's own
+    /// address does not.
+    fn shares_connections(&self) -> bool {
+        self.view.borrow_mut().settings().connect_options().source != Source::Client
+    }
+
+    /// An idle connection to `place`.
+    pub(super) fn idle(&self, place: &Place) -> Option<Upstream> {
+        let key = self.key(place);
+        let mut upstream = self.connections.idle.borrow_mut().0.get(&key, Instant::now())?;
+        upstream.counted.change(PoolState::Active);
+        upstream.reused = true;
+        Some(upstream)
+    }
+
+    /// A new connection to `place`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up.
+    pub(super) async fn connect(
+        &self,
+        place: &Place,
+        client: Option<SocketAddr>,
+        limits: HeadLimits,
+        shard: &Shard,
+    ) -> Result<Upstream, Unreachable> {
+        let (pending, connection, options) = {
+            let mut view = self.view.borrow_mut();
+            let pending = view.claim(Limit::Pending).map_err(Unreachable::Overflow)?;
+            let connection = view.claim(Limit::Connections).map_err(Unreachable::Overflow)?;
+            (pending, connection, view.settings().connect_options().clone())
+        };
+        let mut counted = Counted::new(&self.http, PoolState::Connecting);
+        let table = shard.shared().table.load_full();
+        let address = [place.address()];
+        let connected = connect(&address, &options, client, &table.loops, &self.cells).await;
+        drop(pending);
+        let connected = connected.map_err(|error| match error {
+            ConnectError::Failed { error, .. } => Unreachable::Failed(error),
+            ConnectError::Loop => Unreachable::Loop,
+            ConnectError::NoAddress => Unreachable::Failed(io::ErrorKind::AddrNotAvailable.into()),
+        })?;
+        counted.change(PoolState::Active);
+        Ok(Upstream {
+            connected,
+            incoming: Incoming::new(limits),
+            outgoing: Outgoing::new(),
+            reused: false,
+            key: self.key(place),
+            counted,
+            _place: connection,
+        })
+    }
+
+    /// Keeps a connection that is ready for another request.
+    pub(super) fn keep(&self, mut upstream: Upstream) {
+        if !self.shares_connections() || !upstream.is_alive() {
+            return;
+        }
+        upstream.counted.change(PoolState::Idle);
+        let timeout = self.view.borrow_mut().settings().pool_idle();
+        let key = upstream.key;
+        self.connections.idle.borrow_mut().0.put(key, upstream, timeout, Instant::now());
+        self.connections.expire_in_time();
+    }
+}
