@@ -18,7 +18,7 @@ use crate::{
     net::Stream,
     proxy_protocol::{self, Header, Parsed},
     runtime::timeout,
-    shard::{Balanced, Shard},
+    shard::{Balanced, Shard, WeightGuard},
     telemetry::{CloseReason, ListenerCells, RejectReason},
 };
 
@@ -127,6 +127,12 @@ impl Connection {
     pub(crate) fn mark_rejected(&mut self, reason: RejectReason) {
         self.inner.route.cells.rejected.increment(reason);
         self.inner.rejected = true;
+    }
+
+    /// Counts what is in flight on the connection in its shard's load, for the policies that look at
+    /// that, until the guard is dropped.
+    pub fn add_weight(&self, weight: u32) -> WeightGuard {
+        self.inner.stream.guard().add_weight(weight)
     }
 
     /// The counts of its listener on this shard.

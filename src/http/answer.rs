@@ -30,11 +30,14 @@ impl Answer {
         answer.body("text/plain; charset=utf-8", text)
     }
 
-    /// With this body, of this media type.
+    /// With this body, of this media type; empty for none.
     #[must_use]
     pub fn body(mut self, media_type: &str, body: impl Into<Vec<u8>>) -> Answer {
-        // A type that is no field value is left out, as is no type at all.
-        let _ = self.headers.insert("Content-Type", media_type);
+        self.headers.remove("content-type");
+        if !media_type.is_empty() {
+            // A type that is no field value is left out, too.
+            let _ = self.headers.insert("Content-Type", media_type);
+        }
         self.body = body.into();
         self
     }

@@ -2,10 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod deadline;
+mod filter;
 pub mod h1;
 mod head;
 mod headers;
+mod proxy;
 pub mod route;
 mod wire;
 

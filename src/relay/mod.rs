@@ -189,13 +189,19 @@ impl Service for RelayOnShard {
         let Some(mut upstream) = connecting.await else { return };
         let meter = Counts { connection: connection.counts(), cluster: Arc::clone(&self.cells) };
         let ended = pipe(&mut connection, &mut upstream.stream, &self.relay.timeouts, &meter).await;
-        connection.set_close_reason(match ended.why {
+        connection.set_close_reason(ended.why.into());
+    }
+}
+
+impl From<Why> for CloseReason {
+    fn from(why: Why) -> CloseReason {
+        match why {
             Why::Done => CloseReason::Done,
             Why::DownstreamReset => CloseReason::DownstreamReset,
             Why::UpstreamReset => CloseReason::UpstreamReset,
             Why::IdleTimeout => CloseReason::IdleTimeout,
             Why::HalfCloseTimeout => CloseReason::HalfCloseTimeout,
-        });
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     http::{
-        BodyLength, Persistence, RequestHead, ResponseBody, ResponseHead,
+        Persistence, RequestHead, ResponseBody, ResponseHead,
         deadline::Deadline,
         filter::{Filter, Flow},
         h1::ResponseError,
@@ -103,11 +103,7 @@ impl Failure {
     fn protocol(details: &'static str) -> Failure {
         Failure {
             blame: Some(outlier::Outcome::Reset),
-            ..Failure::new(
-                ResponseFlag::UpstreamProtocolError,
-                StatusCode::BAD_GATEWAY,
-                details,
-            )
+            ..Failure::new(ResponseFlag::UpstreamProtocolError, StatusCode::BAD_GATEWAY, details)
         }
     }
 
@@ -238,7 +234,7 @@ impl<F: Filter> Exchange<'_, F> {
             });
             record.status.set(response.status().as_u16());
             return match outgoing.flush(&mut to_client) {
-                Ok(()) => Attempt::Done(Then::Tunnel),
+                Ok(()) => Attempt::Done(Then::Tunnel(None)),
                 Err(_) => self.request_ended(RequestEnd::Gone),
             };
         }
@@ -456,7 +452,10 @@ pub(super) fn is_idempotent(method: &Method) -> bool {
         .contains(method)
 }
 
-pub(super) fn apply(changes: &crate::http::route::HeaderChanges, headers: &mut crate::http::Headers) {
+pub(super) fn apply(
+    changes: &crate::http::route::HeaderChanges,
+    headers: &mut crate::http::Headers,
+) {
     for name in &changes.remove {
         headers.remove(name);
     }

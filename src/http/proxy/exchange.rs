@@ -62,7 +62,8 @@ impl<F: Filter> ProxyOnShard<F> {
             Way::To { cluster, original, route } => (cluster, original, route),
         };
         let limit = route.map_or(TimeLimit::Inherit, |route| route.timeout);
-        deadline.begin(limit.or(self.settings.timeouts.request), self.settings.timeouts.stream_idle);
+        deadline
+            .begin(limit.or(self.settings.timeouts.request), self.settings.timeouts.stream_idle);
         if let Some(route) = route {
             apply(&route.request_headers, work.request.headers_mut());
         }
@@ -129,11 +130,9 @@ impl<F: Filter> ProxyOnShard<F> {
                         ),
                     }
                 }
-                FallbackOnShard::Blackhole => Failure::new(
-                    ResponseFlag::NoRoute,
-                    StatusCode::BAD_GATEWAY,
-                    "blackhole",
-                ),
+                FallbackOnShard::Blackhole => {
+                    Failure::new(ResponseFlag::NoRoute, StatusCode::BAD_GATEWAY, "blackhole")
+                }
                 FallbackOnShard::NotFound => {
                     Failure::new(ResponseFlag::NoRoute, StatusCode::NOT_FOUND, "route_not_found")
                 }
@@ -146,13 +145,9 @@ impl<F: Filter> ProxyOnShard<F> {
         let clusters = match &route.action {
             Action::Forward(clusters) => clusters,
             Action::Redirect(redirect) => {
-                let location = redirect.location(
-                    Scheme::Http,
-                    request.authority(),
-                    &path,
-                    request.query(),
-                );
-                let answer = Answer::status(redirect.status.code().as_u16());
+                let location =
+                    redirect.location(Scheme::Http, request.authority(), &path, request.query());
+                let answer = Answer::status(StatusCode::from(redirect.status).as_u16());
                 let answer = answer.header("Location", location.to_string());
                 record.details.set("direct_response");
                 return Way::Answered(match answer {
@@ -162,11 +157,10 @@ impl<F: Filter> ProxyOnShard<F> {
                 });
             }
             Action::Respond(respond) => {
-                let answer = Answer::status(respond.status.as_u16());
-                let answer = match respond.content_type.to_str() {
-                    Ok(media_type) => answer.body(media_type, &*respond.body),
-                    Err(_) => answer.body("text/plain", &*respond.body),
-                };
+                let media_type = respond.content_type.as_ref();
+                let media_type = media_type.and_then(|name| name.to_str().ok());
+                let answer = Answer::status(respond.status.as_u16())
+                    .body(media_type.unwrap_or_default(), &*respond.body);
                 record.details.set("direct_response");
                 return Way::Answered(self.answer(&answer, downstream, work, record));
             }
@@ -271,7 +265,11 @@ fn no_cluster() -> Failure {
 }
 
 fn overflow() -> Failure {
-    Failure::new(ResponseFlag::UpstreamOverflow, StatusCode::SERVICE_UNAVAILABLE, "upstream_overflow")
+    Failure::new(
+        ResponseFlag::UpstreamOverflow,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "upstream_overflow",
+    )
 }
 
 impl<F: Filter> Exchange<'_, F> {
@@ -410,10 +408,7 @@ impl<F: Filter> Exchange<'_, F> {
     }
 
     /// When the request is tried again, and how.
-    fn retry_policy(
-        &self,
-        cluster: &ClusterOnShard,
-    ) -> (Option<RetryPolicy>, retry::RetryPolicy) {
+    fn retry_policy(&self, cluster: &ClusterOnShard) -> (Option<RetryPolicy>, retry::RetryPolicy) {
         let mut view = cluster.view.borrow_mut();
         let of_cluster = view.settings().retry();
         let policy = match self.route.and_then(|route| route.retry.as_ref()) {
@@ -472,11 +467,9 @@ impl<F: Filter> Exchange<'_, F> {
                 Ok(upstream)
             }
             Err(Unreachable::Overflow(_)) => Err(overflow()),
-            Err(Unreachable::Loop) => Err(Failure::new(
-                ResponseFlag::NoRoute,
-                StatusCode::LOOP_DETECTED,
-                "loop_detected",
-            )),
+            Err(Unreachable::Loop) => {
+                Err(Failure::new(ResponseFlag::NoRoute, StatusCode::LOOP_DETECTED, "loop_detected"))
+            }
             Err(Unreachable::Failed(error)) => Err(Failure {
                 blame: Some(outlier::Outcome::ConnectFailed),
                 kind: Kind::NoConnection,
@@ -512,11 +505,12 @@ impl<F: Filter> Exchange<'_, F> {
     /// What becomes of the upstream connection after the answer.
     fn finish(&self, then: Then, cluster: &ClusterOnShard, upstream: Upstream) -> Then {
         match then {
-            Then::Next { reusable: true } | Then::Close { reusable: true } => cluster.keep(upstream),
+            Then::Next { reusable: true } | Then::Close { reusable: true } => {
+                cluster.keep(upstream)
+            }
             Then::Tunnel(_) => return Then::Tunnel(Some(Box::new(upstream))),
             _ => {}
         }
         then
     }
 }
-

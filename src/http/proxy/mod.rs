@@ -15,20 +15,21 @@ mod exchange;
 mod forwarded;
 mod race;
 mod record;
+mod reject;
 mod routes;
 mod service;
 mod upstream;
 
 use std::{cell::OnceCell, fmt, sync::Arc, time::Duration};
 
-use self::{
-    routes::RoutesOnShard,
-    service::{Downstream, Then, Work},
-};
 pub use self::{
     forwarded::Forwarded,
     routes::{Fallback, Routes},
     service::ProxyOnShard,
+};
+use self::{
+    routes::RoutesOnShard,
+    service::{Downstream, Then, Work},
 };
 use super::{filter::Filter, h1::HeadLimits, route::PathPolicy};
 use crate::{service::ServiceFactory, shard::Shard, telemetry::access_log::AccessLog};

@@ -141,7 +141,8 @@ impl RoutesOnShard {
 impl Snapshot {
     fn new(value: Arc<Value>, shard: &Shard, connections: &Rc<Connections>) -> Snapshot {
         let on_shard = |cluster: &Arc<Cluster>| connections.cluster(cluster, shard);
-        let clusters = value.clusters.iter().map(|cluster| cluster.as_ref().map(on_shard)).collect();
+        let clusters =
+            value.clusters.iter().map(|cluster| cluster.as_ref().map(on_shard)).collect();
         let fallback = match &value.fallback {
             Fallback::NotFound => FallbackOnShard::NotFound,
             Fallback::Cluster(cluster) => FallbackOnShard::Cluster(on_shard(cluster)),

@@ -7,6 +7,7 @@ use std::{
     cell::{OnceCell, RefCell},
     future::poll_fn,
     net::SocketAddr,
+    pin::pin,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use super::{
     attempt::{Failure, Replay},
     race::{First, race},
     record::Record,
+    reject,
     routes::RoutesOnShard,
     upstream::Upstream,
 };
@@ -32,10 +34,11 @@ use crate::{
     },
     relay::{self, Meter, Timeouts},
     ring::Nanoseconds,
+    runtime::{sleep, timeout},
     service::Service,
     shard::Shard,
     telemetry::{
-        CloseReason, ClusterCells, Exchanges, HttpReject, ListenerCells, Outcome, ResponseFlag,
+        CloseReason, ClusterCells, Exchanges, ListenerCells, Outcome, ResponseFlag,
         access_log::{AccessLogOnShard, Entry, Fields, Request},
     },
     upstream::outlier,
@@ -141,7 +144,7 @@ impl Downstream {
                 }
             }
         };
-        let _ = crate::runtime::timeout(LINGER, linger).await;
+        let _ = timeout(LINGER, linger).await;
     }
 }
 
@@ -175,7 +178,7 @@ impl<F: Filter> ProxyOnShard<F> {
     }
 
     pub(super) fn count_reject(&self, reason: &str) {
-        self.exchanges().cells().rejected.increment(HttpReject::of(reason));
+        self.exchanges().cells().rejected.increment(reject::label(reason));
     }
 
     /// Whether a connection carries another request after this one.
@@ -188,39 +191,35 @@ impl<F: Filter> ProxyOnShard<F> {
     /// Waits for the first bytes of a request on a connection that holds nothing. `false` if it is
     /// over instead.
     async fn wait_for_request(&self, downstream: &mut Downstream) -> bool {
-        let idle = self.settings.timeouts.idle;
-        let connection = &mut downstream.connection;
-        let arrived = async {
-            match connection.receive().await {
-                Ok(Some(chunk)) => {
-                    connection.unreceive(chunk);
-                    true
+        let ended = {
+            let connection = &mut downstream.connection;
+            let arrived = async {
+                match connection.receive().await {
+                    Ok(Some(chunk)) => {
+                        connection.unreceive(chunk);
+                        true
+                    }
+                    Ok(None) | Err(_) => false,
                 }
-                Ok(None) | Err(_) => false,
+            };
+            let drained = async {
+                self.shard.draining().await;
+                sleep(QUIET_IN_DRAIN).await;
+            };
+            let (mut arrived, mut drained) = (pin!(arrived), pin!(drained));
+            let waiting = race(&mut arrived, &mut drained);
+            match self.settings.timeouts.idle {
+                Some(idle) => timeout(idle, waiting).await.ok(),
+                None => Some(waiting.await),
             }
         };
-        let shard = &self.shard;
-        let drained = async {
-            shard.draining().await;
-            crate::runtime::sleep(QUIET_IN_DRAIN).await;
+        let reason = match ended {
+            Some(First::One(arrived)) => return arrived,
+            Some(First::Other(())) => CloseReason::Drain,
+            None => CloseReason::IdleTimeout,
         };
-        let (mut arrived, mut drained) = (std::pin::pin!(arrived), std::pin::pin!(drained));
-        let waiting = race(&mut arrived, &mut drained);
-        let ended = match idle {
-            Some(idle) => crate::runtime::timeout(idle, waiting).await.ok(),
-            None => Some(waiting.await),
-        };
-        match ended {
-            Some(First::One(arrived)) => arrived,
-            Some(First::Other(())) => {
-                downstream.connection.set_close_reason(CloseReason::Drain);
-                false
-            }
-            None => {
-                downstream.connection.set_close_reason(CloseReason::IdleTimeout);
-                false
-            }
-        }
+        downstream.connection.set_close_reason(reason);
+        false
     }
 
     /// Serves requests until there is none for a while. Gives the connection back then; `None` if it
@@ -347,7 +346,7 @@ impl<F: Filter> ProxyOnShard<F> {
         let record = Record::new(deadline.now());
         let state = RefCell::new(F::State::default());
         let exchange = self.exchanges().begin();
-        let weight = downstream.connection.guard().add_weight(1);
+        let weight = downstream.connection.add_weight(1);
         deadline.begin(self.settings.timeouts.request, self.settings.timeouts.stream_idle);
         let guarded = {
             let exchange = self.exchange(downstream, work, &record, deadline, &state);
@@ -401,7 +400,8 @@ impl<F: Filter> ProxyOnShard<F> {
     fn filter_end(&self, record: &Record, state: &RefCell<F::State>, deadline: &Deadline) {
         let cluster = record.cluster.borrow();
         let route = record.route.borrow();
-        let outcome = outcome_of(record, cluster.as_deref().map(|c| &*c.name), route.as_deref(), deadline);
+        let outcome =
+            outcome_of(record, cluster.as_deref().map(|c| &*c.name), route.as_deref(), deadline);
         self.filter.end(&outcome, &mut state.borrow_mut());
     }
 

@@ -136,7 +136,11 @@ impl Default for IdlePool {
 impl Connections {
     /// This shard's view of a cluster. Where the cluster of that name is another one than before, the
     /// view is made anew.
-    pub(super) fn cluster(self: &Rc<Self>, cluster: &Arc<Cluster>, shard: &Shard) -> Rc<ClusterOnShard> {
+    pub(super) fn cluster(
+        self: &Rc<Self>,
+        cluster: &Arc<Cluster>,
+        shard: &Shard,
+    ) -> Rc<ClusterOnShard> {
         let mut clusters = self.clusters.borrow_mut();
         if let Some(known) = clusters.get(cluster.name())
             && Arc::ptr_eq(known.view.borrow().cluster(), cluster)
