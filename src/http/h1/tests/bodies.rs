@@ -1,3 +1,5 @@
+//! Bodies: where the data lies, what is refused, and what is written.
+
 use super::decode;
 use crate::http::{
     BodyLength, Headers, ResponseBody,

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod differential;
+mod reading;
 mod reference;
 mod requests;
 mod responses;

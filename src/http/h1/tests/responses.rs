@@ -1,3 +1,5 @@
+//! Responses, rule by rule, and the answers of the proxy itself.
+
 use super::{emit_response, read_response};
 use crate::http::{
     Persistence, ResponseBody, ResponseHead,
