@@ -272,3 +272,6 @@ impl fmt::Display for InvalidHeader {
 }
 
 impl std::error::Error for InvalidHeader {}
+
+#[cfg(test)]
+mod tests;

@@ -68,3 +68,6 @@ pub enum Parsed {
     /// The head is complete: this many bytes.
     Complete(usize),
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,11 +31,11 @@ impl HeadReader {
         Self::default()
     }
 
-    /// Whether a head has begun: between heads a connection may be closed, in the middle of one it may
-    /// not.
+    /// Whether a head has begun: between heads a connection is idle and may be closed. The empty line
+    /// that may come before a request is no beginning.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        !self.collected.is_empty()
+        !b"\r\n".starts_with(&self.collected)
     }
 
     /// How many bytes are collected.

@@ -1,0 +1,65 @@
+//! Bytes from a client that claims to send a request.
+//!
+//! Beyond not panicking: what arrives byte by byte is decided as the whole is, and a head that is taken is written
+//! anew in a form that is taken again, and means the same.
+
+#![no_main]
+
+use evenkeel::http::{
+    Persistence, RequestHead,
+    h1::{HeadLimits, HeadProgress, HeadReader},
+};
+use libfuzzer_sys::fuzz_target;
+
+const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 32, connect: true };
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut head = RequestHead::new();
+    let mut reader = HeadReader::new();
+    let whole = reader.read(bytes, LIMITS.bytes, |bytes| head.parse(bytes, &LIMITS));
+
+    // An error needs the end of its line to be noticed at the latest.
+    let end = whole.is_err().then_some(&b"\n"[..]);
+    let (mut dripped, mut reader) = (RequestHead::new(), HeadReader::new());
+    let mut before = 0;
+    let mut by_byte = Ok(HeadProgress::More);
+    for byte in bytes.chunks(1).chain(end) {
+        by_byte = reader.read(byte, LIMITS.bytes, |bytes| dripped.parse(bytes, &LIMITS));
+        match by_byte {
+            Ok(HeadProgress::More) => before += byte.len(),
+            Ok(HeadProgress::Done(length)) => {
+                by_byte = Ok(HeadProgress::Done(before + length));
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    assert_eq!(by_byte, whole);
+
+    let Ok(HeadProgress::Done(length)) = whole else { return };
+    assert!(length <= bytes.len());
+    if head.authority().is_empty() {
+        head.set_authority("origin:80").expect("an authority");
+    }
+    let persistence = match head.upgrade() {
+        Some(_) => Persistence::Upgrade,
+        None => Persistence::towards(head.version(), head.keep_alive()),
+    };
+    let mut written = Vec::new();
+    head.encode(head.body(), persistence, &mut written);
+
+    let mut again = RequestHead::new();
+    let limits = HeadLimits { bytes: 2 * LIMITS.bytes, ..LIMITS };
+    let parsed = again.parse(&written, &limits);
+    assert_eq!(parsed, Ok(evenkeel::http::h1::Parsed::Complete(written.len())));
+    assert_eq!(again.method(), head.method());
+    assert_eq!(again.path_and_query(), head.path_and_query());
+    assert_eq!((again.path(), again.query()), (head.path(), head.query()));
+    assert_eq!(again.authority(), head.authority());
+    assert_eq!(again.headers(), head.headers());
+    assert_eq!(again.body(), head.body());
+    assert_eq!(again.keep_alive(), head.keep_alive());
+    assert_eq!(again.expects_continue(), head.expects_continue());
+    assert_eq!(again.te_trailers(), head.te_trailers());
+    assert_eq!(again.upgrade(), head.upgrade());
+});

@@ -1,0 +1,64 @@
+//! Bytes from an origin that claims to send a response.
+//!
+//! Beyond not panicking: what arrives byte by byte is decided as the whole is, and a head that is taken is written
+//! anew in a form that is taken again, and means the same, whatever method it answers.
+
+#![no_main]
+
+use evenkeel::http::{
+    Persistence, ResponseBody, ResponseHead,
+    h1::{HeadLimits, HeadProgress, HeadReader, Parsed},
+};
+use http::{Method, StatusCode};
+use libfuzzer_sys::fuzz_target;
+
+const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 32, connect: false };
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut head = ResponseHead::new();
+    let mut reader = HeadReader::new();
+    let whole = reader.read(bytes, LIMITS.bytes, |bytes| head.parse(bytes, &LIMITS));
+
+    // An error needs the end of its line to be noticed at the latest.
+    let end = whole.is_err().then_some(&b"\n"[..]);
+    let (mut dripped, mut reader) = (ResponseHead::new(), HeadReader::new());
+    let mut before = 0;
+    let mut by_byte = Ok(HeadProgress::More);
+    for byte in bytes.chunks(1).chain(end) {
+        by_byte = reader.read(byte, LIMITS.bytes, |bytes| dripped.parse(bytes, &LIMITS));
+        match by_byte {
+            Ok(HeadProgress::More) => before += byte.len(),
+            Ok(HeadProgress::Done(length)) => {
+                by_byte = Ok(HeadProgress::Done(before + length));
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    assert_eq!(by_byte, whole);
+
+    let Ok(HeadProgress::Done(length)) = whole else { return };
+    assert!(length <= bytes.len());
+    assert!((100..600).contains(&head.status().as_u16()));
+    for method in [Method::GET, Method::HEAD] {
+        let body = head.body(&method);
+        let persistence = match head.upgrade() {
+            Some(_) => Persistence::Upgrade,
+            None => Persistence::towards(head.version(), head.keep_alive()),
+        };
+        let mut written = Vec::new();
+        head.encode(body, persistence, &mut written);
+        let mut again = ResponseHead::new();
+        let limits = HeadLimits { bytes: 2 * LIMITS.bytes, ..LIMITS };
+        assert_eq!(again.parse(&written, &limits), Ok(Parsed::Complete(written.len())));
+        assert_eq!((again.status(), again.reason()), (head.status(), head.reason()));
+        assert_eq!(again.headers(), head.headers());
+        assert_eq!(again.body(&method), body);
+        assert_eq!(again.upgrade(), head.upgrade());
+        let until_close = body == ResponseBody::UntilClose;
+        assert_eq!(again.keep_alive(), head.keep_alive() && !until_close);
+        let never_has_body =
+            head.status().is_informational() || head.status() == StatusCode::NO_CONTENT;
+        assert!(!never_has_body || again.content_length().is_none());
+    }
+});
