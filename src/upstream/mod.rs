@@ -31,6 +31,8 @@ mod pick;
 #[cfg(feature = "http")]
 pub mod pool;
 #[cfg(feature = "http")]
+pub mod resolve;
+#[cfg(feature = "http")]
 pub mod retry;
 #[cfg(feature = "http")]
 pub mod settings;
