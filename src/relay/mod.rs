@@ -1,5 +1,6 @@
 //! The byte relay, as a service: every connection is joined to one upstream connection.
 
+mod line;
 mod pipe;
 
 use std::{
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use self::line::Line;
 #[cfg(feature = "http")]
 pub(crate) use self::pipe::Gear;
 pub use self::pipe::{Ended, Meter, Timeouts, Why, pipe};
@@ -17,7 +19,10 @@ use crate::{
     service::{Service, ServiceFactory},
     shard::Shard,
     sys::dial::Keepalive,
-    telemetry::{CloseReason, ClusterCells, ListenerCells, RejectReason},
+    telemetry::{
+        CloseReason, ClusterCells, ListenerCells, RejectReason, ResponseFlag,
+        access_log::{AccessLog, AccessLogOnShard},
+    },
     upstream::{ConnectError, ConnectOptions, Connected, Source, connect},
 };
 
@@ -31,6 +36,7 @@ pub struct Relay {
     options: ConnectOptions,
     timeouts: Timeouts,
     proxy_header: ProxyHeader,
+    access_log: Option<AccessLog>,
     mistake: Option<String>,
 }
 
@@ -90,6 +96,7 @@ impl Relay {
             options: ConnectOptions::default(),
             timeouts: Timeouts::default(),
             proxy_header: ProxyHeader::Off,
+            access_log: None,
             mistake: None,
         }
     }
@@ -157,13 +164,24 @@ impl Relay {
         self.proxy_header = header;
         self
     }
+
+    /// Logs a line for each connection when it ends. Default: none. With a log, a connection costs a
+    /// few more system calls, for its addresses.
+    pub fn access_log(mut self, log: AccessLog) -> Relay {
+        self.access_log = Some(log);
+        self
+    }
 }
 
 impl ServiceFactory for Relay {
     type Service = RelayOnShard;
 
     fn make(&self, shard: &Shard) -> RelayOnShard {
-        RelayOnShard { relay: self.clone(), cells: shard.cluster(&self.cluster) }
+        RelayOnShard {
+            relay: self.clone(),
+            cells: shard.cluster(&self.cluster),
+            log: self.access_log.as_ref().map(|log| shard.access_log(log)),
+        }
     }
 
     fn needs_original_destination(&self) -> bool {
@@ -180,16 +198,24 @@ impl ServiceFactory for Relay {
 pub struct RelayOnShard {
     relay: Relay,
     cells: Arc<ClusterCells>,
+    log: Option<AccessLogOnShard>,
 }
 
 impl Service for RelayOnShard {
     async fn serve(&self, mut connection: Connection) {
+        let begin = |log| Line::begin(log, &self.relay.cluster, &connection);
+        let mut line = self.log.as_ref().map(begin);
         // Boxed, so that an established connection does not keep the room that connecting needed.
-        let connecting = Box::pin(self.connect(&mut connection));
+        let connecting = Box::pin(self.connect(&mut connection, &mut line));
         let Some(mut upstream) = connecting.await else { return };
-        let meter = Counts { connection: connection.counts(), cluster: Arc::clone(&self.cells) };
+        let mut meter =
+            Counts { connection: connection.counts(), cluster: Arc::clone(&self.cells), line };
         let ended = pipe(&mut connection, &mut upstream.stream, &self.relay.timeouts, &meter).await;
-        connection.set_close_reason(ended.why.into());
+        let reason = ended.why.into();
+        connection.set_close_reason(reason);
+        if let Some(line) = &mut meter.line {
+            line.ended(reason);
+        }
     }
 }
 
@@ -207,7 +233,11 @@ impl From<Why> for CloseReason {
 
 impl RelayOnShard {
     /// Connects to the upstream. `None` where the connection was refused or reset instead.
-    async fn connect(&self, connection: &mut Connection) -> Option<Connected> {
+    async fn connect(
+        &self,
+        connection: &mut Connection,
+        line: &mut Option<Box<Line<'_>>>,
+    ) -> Option<Connected> {
         let client = match (self.relay.options.source, self.relay.proxy_header) {
             (Source::Client, _) | (_, ProxyHeader::V1 | ProxyHeader::V2) => {
                 connection.client_address().ok().flatten()
@@ -227,6 +257,9 @@ impl RelayOnShard {
             connect(addresses, &self.relay.options, client, &table.loops, &self.cells).await;
         match connected {
             Ok(mut upstream) => {
+                if let Some(line) = line {
+                    line.connected(&upstream.stream);
+                }
                 if let Some(header) = self.header(connection, client) {
                     // A failure shows itself when the relay sends.
                     let _ = upstream.stream.start_send(header);
@@ -235,10 +268,16 @@ impl RelayOnShard {
             }
             Err(ConnectError::Loop) => {
                 connection.mark_rejected(RejectReason::Loop);
+                if let Some(line) = line {
+                    line.refused(ResponseFlag::NoRoute, RejectReason::Loop.as_str());
+                }
                 None
             }
             Err(ConnectError::NoAddress) => {
                 connection.mark_rejected(RejectReason::Missing);
+                if let Some(line) = line {
+                    line.refused(ResponseFlag::NoHealthyUpstream, RejectReason::Missing.as_str());
+                }
                 None
             }
             Err(ConnectError::Failed { address, error }) => {
@@ -250,6 +289,9 @@ impl RelayOnShard {
                         "cannot connect to {address}: {error}"
                     );
                 });
+                if let Some(line) = line {
+                    line.failed(address, error.to_string());
+                }
                 connection.set_close_reason(CloseReason::UpstreamFailed);
                 connection.reset_on_drop();
                 None
@@ -271,20 +313,27 @@ impl RelayOnShard {
     }
 }
 
-/// Counts a relay's bytes under its listener and its cluster.
-struct Counts {
+/// Counts a relay's bytes under its listener and its cluster, and in its line of the log.
+struct Counts<'r> {
     connection: Arc<ListenerCells>,
     cluster: Arc<ClusterCells>,
+    line: Option<Box<Line<'r>>>,
 }
 
-impl Meter for Counts {
+impl Meter for Counts<'_> {
     fn received(&self, bytes: usize) {
         self.connection.received_bytes.add(bytes as u64);
         self.cluster.sent_bytes.add(bytes as u64);
+        if let Some(line) = &self.line {
+            line.received(bytes as u64);
+        }
     }
 
     fn sent(&self, bytes: usize) {
         self.connection.sent_bytes.add(bytes as u64);
         self.cluster.received_bytes.add(bytes as u64);
+        if let Some(line) = &self.line {
+            line.sent(bytes as u64);
+        }
     }
 }

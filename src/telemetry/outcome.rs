@@ -128,7 +128,7 @@ pub struct Outcome<'a> {
     pub flag: ResponseFlag,
     /// Why the status is what it is: [`VIA_UPSTREAM`], or a stable reason in snake case.
     pub details: Option<&'a str>,
-    /// Why this proxy ended the connection, where it did: a stable reason in snake case.
+    /// Why the connection did not end in order: a stable reason in snake case.
     pub termination: Option<&'a str>,
     /// Why the connection to the upstream failed, in words.
     pub transport_failure: Option<&'a str>,

@@ -14,7 +14,7 @@ pub struct Entry<'a> {
     /// The request; `None` for a relayed connection, and for a request whose head was not understood.
     pub request: Option<Request<'a>>,
     /// The fields of the answer that the client was sent.
-    pub response: Option<Fields<'a>>,
+    pub response: Option<&'a dyn Fields>,
     /// Where the client was connecting to: the original destination if there is one, else this end
     /// of its connection.
     pub downstream_local: Option<SocketAddr>,
@@ -53,33 +53,32 @@ pub struct Request<'a> {
     /// `HTTP/1.1` and the like.
     pub protocol: &'a str,
     /// The other fields.
-    pub fields: Fields<'a>,
+    pub fields: &'a dyn Fields,
 }
 
-/// Finds the value of a field by its name, which is compared without regard to case: the first one
-/// where there are several.
-#[derive(Clone, Copy)]
-pub struct Fields<'a>(&'a dyn Fn(&str) -> Option<&'a [u8]>);
+/// The fields of a head, where they are.
+///
+/// Also implemented for slices of names and values, and for `()`, which has none.
+pub trait Fields {
+    /// The value of the field of this name, which is in lower case and is compared without regard to
+    /// case: the first one where there are several.
+    fn field(&self, name: &str) -> Option<&[u8]>;
+}
 
-impl<'a> Fields<'a> {
-    /// The fields that `find` finds.
-    #[must_use]
-    pub fn new(find: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> Fields<'a> {
-        Fields(find)
-    }
-
-    /// No fields.
-    #[must_use]
-    pub fn none() -> Fields<'a> {
-        Fields(&|_| None)
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&'a [u8]> {
-        (self.0)(name)
+impl Fields for () {
+    fn field(&self, _: &str) -> Option<&[u8]> {
+        None
     }
 }
 
-impl fmt::Debug for Fields<'_> {
+impl Fields for &[(&str, &[u8])] {
+    fn field(&self, name: &str) -> Option<&[u8]> {
+        let (_, value) = self.iter().find(|(other, _)| other.eq_ignore_ascii_case(name))?;
+        Some(value)
+    }
+}
+
+impl fmt::Debug for dyn Fields + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fields").finish_non_exhaustive()
     }

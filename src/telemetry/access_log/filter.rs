@@ -93,7 +93,7 @@ mod tests {
     fn a_sample_is_a_fraction_of_what_passes() {
         let ordinary = outcome(200, ResponseFlag::None, 5);
         let kept = |fraction: f64| {
-            let draws = (0..1000_u64).map(|draw| draw * (u64::MAX / 1000));
+            let draws = (0..1000_u64).map(|draw| (2 * draw + 1) * (u64::MAX / 2000));
             draws.filter(|draw| Filter::all().sample(fraction).passes(&ordinary, || *draw)).count()
         };
         assert_eq!([0.0, 0.25, 0.5, 1.0, 7.0].map(kept), [0, 250, 500, 1000, 1000]);

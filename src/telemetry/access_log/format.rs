@@ -103,6 +103,14 @@ impl Format {
         Format(Arc::new(Kind::Json(members)))
     }
 
+    /// The line of an entry, with its end: what a log writes. A log formats into memory that it has.
+    #[must_use]
+    pub fn line(&self, entry: &Entry<'_>) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.write(entry, &mut Clock::new(), &mut line);
+        line
+    }
+
     /// Appends the line of an entry, with its end.
     pub(super) fn write(&self, entry: &Entry<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
         match &*self.0 {

@@ -69,8 +69,8 @@ impl Queues {
         let mut queues = self.0.borrow_mut();
         queues.retain(|queue| queue.strong_count() > 0);
         let writer = &log.writer.0;
-        let shared = queues.iter().filter_map(Weak::upgrade);
-        let shared = shared.filter(|queue| Arc::ptr_eq(&queue.writer, writer)).next();
+        let shared =
+            queues.iter().filter_map(Weak::upgrade).find(|q| Arc::ptr_eq(&q.writer, writer));
         let queue = shared.unwrap_or_else(|| {
             let queue = Rc::new(ShardQueue::new(writer, log.queue_bytes, cells));
             queues.push(Rc::downgrade(&queue));

@@ -175,7 +175,7 @@ impl Name {
             Name::OriginalPath => request.original_path.into(),
             Name::Authority => Value::Text(request.authority),
             Name::UpstreamServiceTime => Value::Absent,
-            Name::Field(name) => request.fields.get(name).into(),
+            Name::Field(name) => request.fields.field(name).into(),
         }
     }
 
@@ -185,7 +185,7 @@ impl Name {
                 Some(time) => Value::NumberAsText(milliseconds(time)),
                 None => Value::Absent,
             },
-            Name::Field(name) => entry.response.and_then(|fields| fields.get(name)).into(),
+            Name::Field(name) => entry.response.and_then(|fields| fields.field(name)).into(),
             Name::Method | Name::Path | Name::OriginalPath | Name::Authority => Value::Absent,
         }
     }

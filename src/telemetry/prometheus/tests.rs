@@ -1,4 +1,6 @@
-use super::super::{CloseReason, Metric, Publisher};
+use super::super::{
+    CircuitLimit, CloseReason, ClusterState, CodeClass, Metric, Publisher, ResponseFlag,
+};
 use super::*;
 use metrics_exporter_prometheus::Matcher;
 use std::sync::Arc;
@@ -136,7 +138,28 @@ fn busy_registry() -> Arc<Registry> {
     _ = registry.accept("web", 0);
     _ = registry.acceptor(0);
     _ = registry.cluster("reviews", 0);
+    let http = registry.http_listener("web", 1);
+    http.requests.increment(CodeClass::ServerError, ResponseFlag::UpstreamRequestTimeout);
+    http.duration.observe(Duration::from_micros(300));
+    _ = registry.http_cluster("reviews", 0);
+    let state: Arc<dyn ClusterState> = Arc::new(Calm);
+    registry.set_cluster_state("reviews", Arc::downgrade(&state));
+    // The registry does not keep it.
+    std::mem::forget(state);
     registry
+}
+
+/// A cluster that has nothing to tell.
+struct Calm;
+
+impl ClusterState for Calm {
+    fn is_open(&self, _: CircuitLimit) -> bool {
+        false
+    }
+
+    fn ejected_endpoints(&self) -> usize {
+        0
+    }
 }
 
 #[test]
@@ -185,7 +208,9 @@ fn the_families_and_their_labels_are_these() {
         evenkeel_accepting gauge listener
         evenkeel_acceptor_last_turn_timestamp_seconds gauge
         evenkeel_accepts_total counter listener
+        evenkeel_access_log_dropped_total counter shard
         evenkeel_build_info gauge version
+        evenkeel_circuit_breaker_open gauge cluster,limit
         evenkeel_completion_queue_overflows_total counter shard
         evenkeel_config_reloads_total counter result
         evenkeel_connections_rejected_total counter listener,reason
@@ -195,7 +220,11 @@ fn the_families_and_their_labels_are_these() {
         evenkeel_downstream_received_bytes_total counter listener,shard
         evenkeel_downstream_sent_bytes_total counter listener,shard
         evenkeel_handoffs_redealt_total counter
+        evenkeel_http_rejected_total counter listener,reason
         evenkeel_original_destination_lookups_total counter listener,result
+        evenkeel_request_duration_seconds histogram listener
+        evenkeel_requests_active gauge listener,shard
+        evenkeel_requests_total counter listener,shard,code,flag
         evenkeel_shard_busy_seconds_total counter shard
         evenkeel_shard_free_buffers gauge shard
         evenkeel_shard_turn_duration_seconds histogram shard
@@ -204,7 +233,11 @@ fn the_families_and_their_labels_are_these() {
         evenkeel_upstream_connect_failures_total counter cluster,reason
         evenkeel_upstream_connections_active gauge cluster,shard
         evenkeel_upstream_connections_total counter cluster,shard
+        evenkeel_upstream_ejected_endpoints gauge cluster
+        evenkeel_upstream_pool_connections gauge cluster,shard,state
         evenkeel_upstream_received_bytes_total counter cluster,shard
+        evenkeel_upstream_requests_total counter cluster,shard,code
+        evenkeel_upstream_retries_total counter cluster,shard
         evenkeel_upstream_sent_bytes_total counter cluster,shard";
     let expected: Vec<&str> = expected.trim().lines().map(str::trim).collect();
     assert_eq!(families, expected);
@@ -229,8 +262,12 @@ fn a_recorder_with_the_same_bounds_renders_the_same_histograms() {
     let registry = busy_registry();
     let name = "evenkeel_shard_turn_duration_seconds";
     let bounds: Vec<f64> = registry.shard(0).turn_duration.snapshot().bounds_seconds().collect();
+    let requests = registry.http_listener("web", 0).duration.snapshot();
+    let requests: Vec<f64> = requests.bounds_seconds().collect();
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(name.into()), &bounds)
+        .unwrap()
+        .set_buckets_for_metric(Matcher::Prefix("evenkeel_request".into()), &requests)
         .unwrap()
         .build_recorder();
     let handle = recorder.handle();

@@ -1,3 +1,5 @@
+mod http;
+
 use super::super::HistogramSnapshot;
 use super::super::label::{AcceptError, CloseReason, ConnectFailure, LookupResult};
 use super::*;
