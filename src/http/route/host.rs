@@ -4,7 +4,7 @@
 //! name.
 
 /// Longest name of a host in bytes (RFC 1035 section 2.3.4).
-const NAME_MAX: usize = 255;
+pub(super) const NAME_MAX: usize = 255;
 
 /// Which hosts a route is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,45 +90,25 @@ pub(super) fn split(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The host that a request asks for.
-pub(super) struct RequestHost<'a> {
-    name: Name<'a>,
-    pub(super) port: Option<u16>,
-}
-
-enum Name<'a> {
-    /// It is in lower case.
-    Given(&'a [u8]),
-    Lowered {
-        bytes: [u8; NAME_MAX],
-        length: usize,
-    },
-}
-
-impl<'a> RequestHost<'a> {
-    /// Takes an authority of a well-formed request apart.
-    pub(super) fn of(authority: &'a str) -> RequestHost<'a> {
-        let (name, port) = split(authority);
-        let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
-        let port = port.and_then(|digits| digits.parse().ok());
-        // Nobody's name; only a route for all hosts takes it.
-        let name = if name.len() > NAME_MAX { b"" } else { name };
-        if !name.iter().any(u8::is_ascii_uppercase) {
-            return RequestHost { name: Name::Given(name), port };
-        }
-        let mut bytes = [0; NAME_MAX];
-        bytes[..name.len()].copy_from_slice(name);
-        bytes.make_ascii_lowercase();
-        RequestHost { name: Name::Lowered { bytes, length: name.len() }, port }
+/// The host that a request asks for: its name in lower case and without a dot at the end, and the
+/// port that is spelled, if any. `buffer` is for a name that has capitals.
+pub(super) fn request_host<'a>(
+    authority: &'a str,
+    buffer: &'a mut [u8; NAME_MAX],
+) -> (&'a [u8], Option<u16>) {
+    let (name, port) = split(authority);
+    let port = port.and_then(|digits| digits.parse().ok());
+    let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
+    if !name.iter().any(u8::is_ascii_uppercase) && name.len() <= NAME_MAX {
+        return (name, port);
     }
-
-    /// In lower case, without a dot at the end.
-    pub(super) fn name(&self) -> &[u8] {
-        match &self.name {
-            Name::Given(name) => name,
-            Name::Lowered { bytes, length } => &bytes[..*length],
-        }
-    }
+    let Some(lowered) = buffer.get_mut(..name.len()) else {
+        // Too long to be anybody's name: only a route for all hosts takes it.
+        return (b"", port);
+    };
+    lowered.copy_from_slice(name);
+    lowered.make_ascii_lowercase();
+    (lowered, port)
 }
 
 /// What follows each dot of a name, the longest first.

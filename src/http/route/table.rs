@@ -19,7 +19,7 @@ use ::http::{HeaderName, HeaderValue, Method};
 use super::{
     Action, Route, RouteSpec,
     error::RouteError,
-    host::{HostPattern, NamePattern, RequestHost, suffixes},
+    host::{HostPattern, NAME_MAX, NamePattern, request_host, suffixes},
     path::RequestPath,
     validate::{PathKey, check},
 };
@@ -119,12 +119,13 @@ impl RouteTable {
         path: &RequestPath<'_>,
         header: impl Fn(&str) -> Option<&'v [u8]>,
     ) -> Option<&Route> {
-        let host = RequestHost::of(authority);
-        let request = Request { method, port: host.port, path: path.matched(), header };
-        let named = self.exact.get(host.name());
-        named
-            .and_then(|named| self.find_for_host(named, &request))
-            .or_else(|| self.find_for_suffix(host.name(), &request))
+        let mut buffer = [0; NAME_MAX];
+        let (name, port) = request_host(authority, &mut buffer);
+        let request = Request { method, port, path: path.matched(), header };
+        let exact = self.exact.get(name);
+        exact
+            .and_then(|host| self.find_for_host(host, &request))
+            .or_else(|| self.find_for_suffix(name, &request))
             .or_else(|| self.find_for_host(&self.any, &request))
     }
 
