@@ -3,7 +3,10 @@
 //! `cargo run --release --example http_filter -- 127.0.0.1:8080 127.0.0.1:80`, then
 //! `curl -H 'x-key: sesame' http://127.0.0.1:8080/`
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use evenkeel::{
     Connection, Listener, Proxy,
@@ -36,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: http_filter LISTEN UPSTREAM (both ip:port)".into());
     };
     let mut termination = signal::terminate()?;
-    let origin = Cluster::new(ClusterSettings::builder("origin").endpoint(&upstream).build()?);
+    let settings = ClusterSettings::builder("origin").endpoint(&upstream).build()?;
+    let origin = Cluster::new(settings, Instant::now(), 0);
     let web = http::proxy(Routes::to(origin))
         .filter(|_: &Shard| Keys(HashMap::from([(&b"sesame"[..], "ali")])));
     let proxy = Proxy::builder().listener(Listener::bind(&listen)?.serve(web)).start()?;

@@ -6,6 +6,7 @@
 //! that the codec writes itself (see [`InvalidHeader::Framing`]).
 
 use super::head::{FramingField, is_token};
+use crate::telemetry::access_log::Fields;
 use std::{fmt, ops::Range};
 
 /// The fields of a message, in order. Names compare without regard to case and keep their spelling.
@@ -221,6 +222,12 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
+}
+
+impl Fields for Headers {
+    fn field(&self, name: &str) -> Option<&[u8]> {
+        self.get(name)
+    }
 }
 
 impl fmt::Debug for Headers {

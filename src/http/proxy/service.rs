@@ -39,7 +39,7 @@ use crate::{
     shard::Shard,
     telemetry::{
         CloseReason, ClusterCells, Exchanges, ListenerCells, Outcome, ResponseFlag,
-        access_log::{AccessLogOnShard, Entry, Fields, Request},
+        access_log::{AccessLogOnShard, Entry, Request},
     },
     upstream::outlier,
 };
@@ -427,8 +427,6 @@ impl<F: Filter> ProxyOnShard<F> {
         entry.downstream_remote = downstream.client();
         entry.downstream_local = connection.server_address().ok().flatten();
         let original_path = record.original_path.borrow();
-        let find_request = |name: &str| work.and_then(|work| work.request.headers().get(name));
-        let find_response = |name: &str| work.and_then(|work| work.response.headers().get(name));
         if let Some(work) = work {
             let request = &work.request;
             entry.request = Some(Request {
@@ -441,9 +439,9 @@ impl<F: Filter> ProxyOnShard<F> {
                 } else {
                     "HTTP/1.1"
                 },
-                fields: Fields::new(&find_request),
+                fields: request.headers(),
             });
-            entry.response = Some(Fields::new(&find_response));
+            entry.response = Some(work.response.headers());
         }
         exchange.end(&entry);
     }
