@@ -29,7 +29,7 @@ pub(crate) struct Entrance {
     pub(crate) listener: ListenerId,
     pub(crate) name: Arc<str>,
     pub(crate) socket: OwnedFd,
-    pub(crate) limit: Option<Arc<Limit>>,
+    pub(crate) limit: Option<Limit>,
     /// Others accept on the same socket, so what is in its queue is not lost when we stop.
     pub(crate) inherited: bool,
     pub(crate) cells: Arc<AcceptCells>,

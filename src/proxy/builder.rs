@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     num::NonZeroUsize,
     sync::{Arc, mpsc},
 };
@@ -11,14 +10,16 @@ use arc_swap::ArcSwap;
 
 use super::{
     handle::Proxy,
+    operators::{self, Operators, Route},
     running::{Running, Settings},
-    sockets::{Sockets, own_addresses},
+    sockets::Sockets,
 };
 use crate::{
-    accept::{self, Acceptor, AcceptorTurns, Balance, Balancer},
+    accept::{self, Acceptor, AcceptorTurns, Balance},
     admin,
     error::Error,
-    listener::Listener,
+    listener::{Limits, Listener, Table},
+    original_dst::{Loops, WatchedAddresses},
     ring::{Capabilities, Restrictions},
     runtime::spawn,
     shard::{
@@ -58,31 +59,6 @@ pub enum AcceptorPlacement {
     OwnThread,
     /// As a task of a shard.
     OnShard,
-}
-
-/// Caps on open downstream connections. One above a cap is closed at once and counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// In all; 0 is no limit.
-    pub connections: u64,
-    /// On each shard; 0 is no limit.
-    pub connections_per_shard: u32,
-}
-
-impl Limits {
-    /// A cap in all, and one on each shard; 0 is no limit.
-    pub fn new(connections: u64, connections_per_shard: u32) -> Limits {
-        Limits { connections, connections_per_shard }
-    }
-}
-
-type Handler = Box<dyn Fn(&admin::Request) -> admin::Response + Send + Sync>;
-
-/// What the admin server answers beyond the library's own routes.
-pub(super) enum Route {
-    Get(String, Handler),
-    Post(String, Handler),
 }
 
 /// Describes a proxy, to be started. Everything has a default but the listeners.
@@ -198,7 +174,7 @@ impl Builder {
         path: impl Into<String>,
         handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
     ) -> Builder {
-        self.routes.push(Route::Get(path.into(), Box::new(handler)));
+        self.routes.push(Route::Get(path.into(), Arc::new(handler)));
         self
     }
 
@@ -209,7 +185,7 @@ impl Builder {
         path: impl Into<String>,
         handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
     ) -> Builder {
-        self.routes.push(Route::Post(path.into(), Box::new(handler)));
+        self.routes.push(Route::Post(path.into(), Arc::new(handler)));
         self
     }
 
@@ -240,8 +216,8 @@ impl Builder {
     /// When io_uring is refused, an address cannot be listened on, or the description contradicts
     /// itself. Nothing is left running then.
     pub fn start(self) -> Result<Proxy, Error> {
-        let admin = addresses("admin", &self.admin)?;
-        let telemetry = addresses("telemetry", &self.telemetry)?;
+        let admin = operators::parse("admin", &self.admin)?;
+        let telemetry = operators::parse("telemetry", &self.telemetry)?;
         let capabilities = Capabilities::probe()?.masked(self.mask);
         let placements = self.placements()?;
         let shard_count = placements.len();
@@ -253,9 +229,19 @@ impl Builder {
             kernel: matches!(self.balance, Balance::Kernel),
         };
         let registry = Arc::new(Registry::new(shard_count));
-        let (sockets, opened) = Sockets::open(self.listeners, &settings, &registry)?;
+        let own = WatchedAddresses::start()
+            .map_err(Error::system("reading the addresses of this host"))
+            .map(Arc::new)?;
+        let (mut sockets, opened) = Sockets::open(self.listeners, &settings, &registry)?;
+        let table = Table {
+            listeners: sockets.entries(),
+            loops: Loops::watching(sockets.bound_addresses(), Arc::clone(&own)),
+            own,
+            limits: self.limits,
+            balance: Arc::new(self.balance),
+        };
         let shared = Arc::new(Shared {
-            table: ArcSwap::from_pointee(sockets.table(own_addresses()?)),
+            table: ArcSwap::from_pointee(table),
             loads: Loads::new(shard_count),
             registry,
             starved_acceptors: Default::default(),
@@ -278,7 +264,7 @@ impl Builder {
             sockets,
         ));
         // From here on, dropping the proxy stops what was started.
-        let mut proxy = Proxy::new(Arc::clone(&running));
+        let mut proxy = Proxy::new(Operators::new(Arc::clone(&running), self.routes));
         let ring =
             RingSettings { capabilities, restrictions: self.restrictions, buffers: self.buffers };
         let (started, starts) = mpsc::channel();
@@ -289,8 +275,6 @@ impl Builder {
                 shared: Arc::clone(&shared),
                 placement,
                 ring: ring.clone(),
-                max_connections: self.limits.connections,
-                connections_per_shard: self.limits.connections_per_shard,
             };
             proxy.add_thread(thread.start(started.clone())?);
         }
@@ -299,12 +283,7 @@ impl Builder {
             starts.recv().map_err(|_| died_starting())??;
         }
         for index in 0..acceptor_count {
-            let start = StartAcceptor {
-                index,
-                running: Arc::clone(&running),
-                balance: self.balance.clone(),
-                limits: self.limits,
-            };
+            let start = StartAcceptor { index, running: Arc::clone(&running) };
             let on_shard = match self.acceptor_placement {
                 AcceptorPlacement::OnShard => true,
                 AcceptorPlacement::OwnThread => false,
@@ -318,7 +297,7 @@ impl Builder {
         }
         running.add_sources();
         running.open(opened);
-        proxy.serve_admin(&admin, &telemetry, self.routes)?;
+        proxy.serve_operators(&admin, telemetry)?;
         Ok(proxy)
     }
 
@@ -355,34 +334,16 @@ fn died_starting() -> Error {
     Error::Invalid("a shard's thread ended while it started".to_owned())
 }
 
-fn addresses(what: &str, texts: &[String]) -> Result<Vec<SocketAddr>, Error> {
-    let parse = |text: &String| {
-        let wrong = |_| Error::Invalid(format!("the {what} address {text:?} is no ip:port"));
-        text.parse().map_err(wrong)
-    };
-    texts.iter().map(parse).collect()
-}
-
 struct StartAcceptor {
     index: usize,
     running: Arc<Running>,
-    balance: Balance,
-    limits: Limits,
 }
 
 impl StartAcceptor {
     fn make(&self) -> Option<(Acceptor, Arc<Mailbox<accept::Command>>)> {
-        let policy = self.balance.policy()?;
-        let mut balancer = Balancer::new(self.running.shared.loads.clone(), policy);
-        balancer.cap_connections_per_shard(self.limits.connections_per_shard);
-        let acceptor = Acceptor::new(
-            self.index,
-            Arc::clone(&self.running.shards),
-            balancer,
-            self.limits.connections,
-            Arc::clone(&self.running.shared),
-        );
-        Some((acceptor, Arc::clone(&self.running.acceptors[self.index])))
+        let Running { shards, acceptors, shared, .. } = &*self.running;
+        let acceptor = Acceptor::new(self.index, Arc::clone(shards), Arc::clone(shared))?;
+        Some((acceptor, Arc::clone(&acceptors[self.index])))
     }
 
     fn on_shard(self, shard: &shard::Remote) {

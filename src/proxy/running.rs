@@ -10,15 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::sockets::{Bound, Change, Opened, Sockets, own_addresses};
+use super::sockets::{Bound, Opened, Sockets};
 use crate::{
     accept,
-    error::Error,
-    listener::{Listener, table::ListenerId},
+    listener::table::ListenerId,
     shard::{self, Mailbox, Shared},
     sync::{Mutex, lock},
     sys::closing::{HANDSHAKE_GRACE, accept_queue, stop_new_handshakes},
-    telemetry::{ReloadResult, Sink, catalog},
+    telemetry::{Sink, catalog},
 };
 
 /// How long a shard or acceptor may take to answer before it counts as stuck.
@@ -37,7 +36,7 @@ pub(super) struct Running {
     pub(super) shards: Arc<[Arc<shard::Remote>]>,
     pub(super) acceptors: Vec<Arc<Mailbox<accept::Command>>>,
     pub(super) cpus: Vec<Option<usize>>,
-    settings: Settings,
+    pub(super) settings: Settings,
     pub(super) sockets: Mutex<Sockets>,
     pub(super) draining: AtomicBool,
 }
@@ -104,42 +103,6 @@ impl Running {
         }
     }
 
-    /// Makes these the listeners.
-    pub(super) fn reload(&self, listeners: Vec<Listener>) -> Result<(), Error> {
-        let result = self.try_reload(listeners);
-        let outcome = match result {
-            Ok(()) => ReloadResult::Accepted,
-            Err(_) => ReloadResult::Refused,
-        };
-        self.shared.registry.proxy().reloaded(outcome);
-        result
-    }
-
-    fn try_reload(&self, listeners: Vec<Listener>) -> Result<(), Error> {
-        // Looked at under the lock, under which a drain takes the sockets away.
-        let mut sockets = lock(&self.sockets);
-        if self.draining.load(Relaxed) {
-            return Err(Error::Invalid("the proxy is draining".to_owned()));
-        }
-        let own = own_addresses()?;
-        let change = sockets.change(listeners, &self.settings, &self.shared.registry)?;
-        let mut table = sockets.table(own);
-        let Change { opened, closed, removed } = change;
-        // Connections of removed listeners are still on their way: what serves them stays until the
-        // reload after this one.
-        let before = self.shared.table.load_full();
-        for bound in &removed {
-            if let Some(entry) = before.listeners.get(&bound.id) {
-                table.listeners.insert(bound.id, entry.clone());
-            }
-        }
-        self.shared.table.store(Arc::new(table));
-        stop_handshakes(&removed);
-        self.stop_accepting(&closed);
-        self.open(opened);
-        Ok(())
-    }
-
     /// Stops accepting for all listeners, without resetting a connection that the kernel has queued
     /// or is just completing, and closes their sockets.
     pub(super) fn close_listeners(&self) {
@@ -151,7 +114,7 @@ impl Running {
     }
 
     /// Waits until no thread accepts for these any more and what was queued is handed over.
-    fn stop_accepting(&self, listeners: &[ListenerId]) {
+    pub(super) fn stop_accepting(&self, listeners: &[ListenerId]) {
         let (done, all_done) = mpsc::channel();
         for &listener in listeners {
             if self.settings.kernel {
@@ -217,7 +180,7 @@ impl Running {
 }
 
 /// Lets handshakes that have begun complete, and no others begin.
-fn stop_handshakes(listeners: &[Bound]) {
+pub(super) fn stop_handshakes(listeners: &[Bound]) {
     let mut stopped = false;
     for socket in listeners.iter().flat_map(Bound::own_tcp_sockets) {
         match stop_new_handshakes(socket) {

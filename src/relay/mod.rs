@@ -215,6 +215,15 @@ impl RelayOnShard {
             }
         };
         let table = connection.shard().shared().table.load_full();
+        let refused = match addresses.first() {
+            None => Some(RejectReason::Missing),
+            Some(first) => table.loops.is_loop(*first).then_some(RejectReason::Loop),
+        };
+        if let Some(reason) = refused {
+            connection.mark_rejected(reason);
+            return None;
+        }
+        connection.mark_served();
         let connected =
             connect(addresses, &self.relay.options, client, &table.loops, &self.cells).await;
         match connected {
@@ -225,28 +234,24 @@ impl RelayOnShard {
                 }
                 Some(upstream)
             }
-            Err(ConnectError::Loop) => {
-                connection.mark_rejected(RejectReason::Loop);
-                None
-            }
-            Err(ConnectError::NoAddress) => {
-                connection.mark_rejected(RejectReason::Missing);
-                None
-            }
-            Err(ConnectError::Failed { address, error }) => {
-                connection.shard().log_peer(|suppressed| {
-                    tracing::info!(
-                        listener = connection.listener(),
-                        cluster = %self.relay.cluster,
-                        suppressed,
-                        "cannot connect to {address}: {error}"
-                    );
-                });
+            Err(error) => {
+                self.log_failure(connection, &error);
                 connection.set_close_reason(CloseReason::UpstreamFailed);
                 connection.reset_on_drop();
                 None
             }
         }
+    }
+
+    fn log_failure(&self, connection: &Connection, error: &ConnectError) {
+        connection.shard().log_peer(|suppressed| {
+            tracing::info!(
+                listener = connection.listener(),
+                cluster = %self.relay.cluster,
+                suppressed,
+                "cannot connect to {error}"
+            );
+        });
     }
 
     fn header(&self, connection: &Connection, client: Option<SocketAddr>) -> Option<Vec<u8>> {

@@ -1,7 +1,7 @@
 //! The system calls outside the ring, wrapped once and safely.
 //!
 //! **In**: settings, addresses, borrowed sockets. **Out**: facts about this machine ([`cpus`], [`cpu_quota`],
-//! [`placement`], [`limits`], [`addresses`]) and sockets that are ready to use ([`listening`], [`dial`], and [`closing`]
+//! [`placement`], [`limits`], [`addresses`], [`address_watch`]) and sockets that are ready to use ([`listening`], [`dial`], and [`closing`]
 //! at the end). **Owns** nothing beyond the sockets that it returns. **Never** waits for a peer, and is never called for
 //! each message of a connection.
 //!
@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod address_watch;
 pub(crate) mod addresses;
 pub(crate) mod closing;
 pub(crate) mod cpu_quota;
