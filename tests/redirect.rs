@@ -2,11 +2,12 @@
 
 #[path = "redirect/carried.rs"]
 mod carried;
+#[path = "redirect/gained.rs"]
+mod gained;
 mod netns;
-#[path = "iptables/program.rs"]
-mod program;
 #[path = "redirect/refused.rs"]
 mod refused;
+mod sidecar_binary;
 #[path = "redirect/sidecar_rules.rs"]
 mod sidecar_rules;
 #[path = "redirect/stage.rs"]
