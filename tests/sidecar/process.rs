@@ -129,6 +129,11 @@ impl Sidecar {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// What it has printed so far.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
