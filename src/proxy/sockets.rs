@@ -84,6 +84,7 @@ impl Sockets {
             let of_this = sockets.iter().map(duplicate).collect::<io::Result<Vec<_>>>();
             duplicates.push(of_this.map_err(Error::system("duplicating a listening socket"))?);
         }
+        self.make_transparent(&listeners, &pairs)?;
         let mut old: Vec<_> = std::mem::take(&mut self.listeners).into_iter().map(Some).collect();
         let mut change = Change::default();
         for (index, (listener, duplicates)) in listeners.into_iter().zip(duplicates).enumerate() {
@@ -122,7 +123,6 @@ impl Sockets {
                 let fits = |(place, bound): (usize, &Bound)| {
                     !taken[place]
                         && bind_address(&bound.listener) == address
-                        && bound.listener.transparent == listener.transparent
                         && (!by_name || bound.name == listener.display_name())
                 };
                 if pair.is_none() {
@@ -134,6 +134,33 @@ impl Sockets {
             }
         }
         pairs
+    }
+
+    /// Makes sockets that are kept transparent, or no longer so, as their listeners want it: all or none.
+    fn make_transparent(
+        &self,
+        listeners: &[Listener],
+        pairs: &[Option<usize>],
+    ) -> Result<(), Error> {
+        let mut changed = Vec::new();
+        for (listener, pair) in listeners.iter().zip(pairs) {
+            let Some(bound) = pair.map(|place| &self.listeners[place]) else { continue };
+            let (was, wanted) = (bound.listener.transparent, listener.transparent);
+            if was == wanted {
+                continue;
+            }
+            for socket in bound.own_tcp_sockets() {
+                if let Err(error) = socket.set_transparent(wanted) {
+                    let back =
+                        |(socket, was): (&ListeningSocket, bool)| socket.set_transparent(was);
+                    let _ = changed.into_iter().try_for_each(back);
+                    let doing = "making a listening socket transparent, which needs CAP_NET_ADMIN";
+                    return Err(Error::system(doing)(error));
+                }
+                changed.push((socket, was));
+            }
+        }
+        Ok(())
     }
 
     fn next_id(&mut self) -> ListenerId {

@@ -146,6 +146,35 @@ fn passing_by_tproxy() {
     });
 }
 
+/// The same socket serves in another way, and back.
+#[test]
+fn a_reload_changes_how_connections_come() {
+    isolated("carried::a_reload_changes_how_connections_come", &[IP, TPROXY, DIVERT], || {
+        let (client, pod) = client_and_pod();
+        let server = server_behind(&pod);
+        serve(&server, 8080);
+        between_by_tproxy(&pod);
+        let listener = || Listener::bind("[::]:15006").unwrap().named("passing");
+        let redirected = || listener().redirected().fallback(Relay::to_original_destination());
+        let transparent = || listener().transparent().fallback(Relay::to_original_destination());
+        let proxy = start(&pod, Proxy::builder().shards(2).acceptors(2).listener(redirected()));
+        proxy.reload([transparent()]).unwrap();
+        for (destination, from) in [("10.78.0.2:8080", "10.78.0.1"), ("[fd78::2]:8080", "fd78::1")]
+        {
+            assert_eq!(visit(&client, destination), reached(destination, from));
+        }
+        assert_eq!(lookups(&proxy, "passing", LookupResult::Tproxy), 2);
+        // To a socket that is not transparent such rules bring nothing.
+        proxy.reload([redirected()]).unwrap();
+        let again = client.run(|| {
+            let address = "10.78.0.2:8080".parse().unwrap();
+            std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(300))
+        });
+        assert!(again.is_err(), "{again:?}");
+        at_rest(&proxy, &["passing"], &["passthrough"]);
+    });
+}
+
 /// One connection each to 64 destinations must lie on 8 shards as 64 connections to one destination would.
 fn one_connection_for_each_of_64_destinations(acceptors: usize) {
     let (peer, pod) = client_and_pod();
