@@ -7,9 +7,10 @@
 //! # Served or rejected
 //!
 //! Each connection counts once, as served or as rejected. Which of them it is, is for its service to
-//! say; as counters never go down, nothing is counted until that is clear. A connection is served
-//! from when its service first uses it to receive or send, or begins to connect on its behalf, and at
-//! the latest when it is dropped without having been rejected.
+//! say; as counters never go down, neither is counted until that is clear. (The gauge of open
+//! connections has it from the start.) A connection is served from when its service first uses it to
+//! receive or send, or begins to connect on its behalf, and at the latest when it is dropped without
+//! having been rejected.
 
 use std::{
     fmt, io,
