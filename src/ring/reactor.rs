@@ -38,6 +38,7 @@ pub(crate) struct Reactor {
     completions: Cell<Vec<Completion>>,
     wakes: Cell<Vec<Waker>>,
     now: Cell<Nanoseconds>,
+    completed: Cell<u64>,
 }
 
 struct Inner {
@@ -69,6 +70,7 @@ impl Reactor {
             completions: Cell::default(),
             wakes: Cell::default(),
             now: Cell::new(now),
+            completed: Cell::new(0),
         }
     }
 
@@ -100,6 +102,11 @@ impl Reactor {
         self.inner.borrow().driver.overflows()
     }
 
+    /// Completions taken in by all turns so far.
+    pub(crate) fn completed(&self) -> u64 {
+        self.completed.get()
+    }
+
     /// Slots that own a descriptor or memory.
     pub(crate) fn occupied(&self) -> usize {
         self.inner.borrow().slots.occupied()
@@ -115,6 +122,7 @@ impl Reactor {
             inner.feed_starved(&self.pools);
             let result = inner.driver.turn(wait, &mut completions);
             self.now.set(inner.driver.now());
+            self.completed.set(self.completed.get() + completions.len() as u64);
             for completion in completions.drain(..) {
                 inner.complete(completion, &self.pools, &mut wakes);
             }

@@ -43,15 +43,14 @@ impl ShardTurns {
         self.share_permille.set(average);
         self.loads.report_busy(self.shard, average);
         self.cells.free_buffers.set(executor.reactor().free_buffers() as i64);
-        let overflows = executor.reactor().overflows();
-        let counted = &self.cells.completion_queue_overflows;
-        counted.add(overflows - counted.value().min(overflows));
+        self.cells.completion_queue_overflows.raise_to(executor.reactor().overflows());
     }
 }
 
 impl Turns for ShardTurns {
     fn turned(&self, executor: &Executor, busy: Nanoseconds, idle: Nanoseconds) {
         self.cells.busy_nanos.add(busy);
+        self.cells.completions.raise_to(executor.reactor().completed());
         self.cells.turn_duration.observe(Duration::from_nanos(busy));
         self.period_busy.set(self.period_busy.get() + busy);
         self.period.set(self.period.get() + busy + idle);
