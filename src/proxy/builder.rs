@@ -15,12 +15,12 @@ use super::{
     sockets::{Sockets, own_addresses},
 };
 use crate::{
-    accept::{self, Acceptor, AcceptorTurns, Balance, Balancer},
+    accept::{Acceptor, AcceptorTurns, Balance, Balancer, Command},
     admin,
     error::Error,
     listener::Listener,
     ring::{Capabilities, Restrictions},
-    runtime::spawn,
+    runtime::{Executor, spawn},
     shard::{
         self, Loads, Mailbox, Shared,
         thread::{Buffers, RingSettings, ShardThread},
@@ -371,7 +371,7 @@ struct StartAcceptor {
 }
 
 impl StartAcceptor {
-    fn make(&self) -> Option<(Acceptor, Arc<Mailbox<accept::Command>>)> {
+    fn make(&self) -> Option<Acceptor> {
         let policy = self.balance.policy()?;
         let mut balancer = Balancer::new(self.running.shared.loads.clone(), policy);
         balancer.cap_connections_per_shard(self.limits.connections_per_shard);
@@ -382,21 +382,25 @@ impl StartAcceptor {
             self.limits.connections,
             Arc::clone(&self.running.shared),
         );
-        Some((acceptor, Arc::clone(&self.running.acceptors[self.index])))
+        Some(acceptor)
     }
 
     fn on_shard(self, shard: &shard::Remote) {
+        let commands = self.running.acceptors[self.index].receiver();
         let start = move || {
-            if let Some((acceptor, commands)) = self.make() {
+            if let Some(acceptor) = self.make() {
+                let cells = self.running.shared.registry.acceptor(self.index);
+                Executor::current().observe_turns(Box::new(AcceptorTurns(cells)));
                 spawn(acceptor.run(commands)).detach();
             }
         };
-        let _ = shard.control.send(shard::Command::Run(Box::new(start)));
+        let _ = shard.control.send(Command::Run(Box::new(start)));
     }
 
     fn on_thread(self, ring: RingSettings) -> Result<std::thread::JoinHandle<()>, Error> {
         let (started, starts) = mpsc::channel();
         let name = format!("evenkeel-acc-{}", self.index);
+        let commands = self.running.acceptors[self.index].receiver();
         let run = move || {
             let executor = match ring.executor(false) {
                 Ok(executor) => executor,
@@ -405,7 +409,7 @@ impl StartAcceptor {
             let _ = started.send(Ok(()));
             let cells = self.running.shared.registry.acceptor(self.index);
             executor.observe_turns(Box::new(AcceptorTurns(cells)));
-            if let Some((acceptor, commands)) = self.make() {
+            if let Some(acceptor) = self.make() {
                 // The thread holds nothing that keeps the proxy alive.
                 drop(self);
                 if let Err(error) = executor.run(acceptor.run(commands)) {

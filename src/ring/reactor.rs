@@ -19,6 +19,7 @@ use std::{
 
 use super::{
     buffers::{Chunk, Payload, Pool},
+    doorbells::Doorbells,
     driver::{
         Completion, Doorbell, Driver, Key, Kind, Nanoseconds, Operation, Token, Wait, nanoseconds,
     },
@@ -44,6 +45,7 @@ pub(crate) struct Reactor {
 struct Inner {
     slots: Slots,
     driver: Box<dyn Driver>,
+    doorbells: Doorbells,
     /// Slots whose receive found no small buffer, the one that waits longest first.
     starved: VecDeque<Key>,
     /// What operations of embedders owned: their code, to be dropped when nothing is borrowed.
@@ -63,6 +65,7 @@ impl Reactor {
             inner: RefCell::new(Inner {
                 slots: Slots::new(),
                 driver,
+                doorbells: Doorbells::new(),
                 starved: VecDeque::new(),
                 ended: Vec::new(),
             }),
@@ -89,8 +92,12 @@ impl Reactor {
     }
 
     /// Rings another thread's doorbell with the next turn.
-    pub(crate) fn ring(&self, doorbell: &dyn Doorbell) {
-        self.inner.borrow_mut().driver.ring(doorbell);
+    pub(crate) fn ring(&self, doorbell: &Arc<dyn Doorbell>) {
+        let inner = &mut *self.inner.borrow_mut();
+        let token = inner.doorbells.token(doorbell);
+        if inner.driver.ring(token, &**doorbell).is_err() {
+            inner.doorbells.failed(token);
+        }
     }
 
     /// Small receive buffers that hold nothing.
@@ -120,6 +127,7 @@ impl Reactor {
             let inner = &mut *self.inner.borrow_mut();
             // Before the driver sleeps: buffers may have come back since the last turn.
             inner.feed_starved(&self.pools);
+            let wait = inner.doorbells.before_turn(wait, || inner.driver.now());
             let result = inner.driver.turn(wait, &mut completions);
             self.now.set(inner.driver.now());
             self.completed.set(self.completed.get() + completions.len() as u64);
@@ -486,7 +494,8 @@ impl Inner {
         let key = token.key();
         let kind = match token.kind() {
             // A doorbell ends the sleep; what it was rung for lies in a queue.
-            Some(Kind::Doorbell | Kind::Cancel | Kind::Close | Kind::Ring) | None => return,
+            Some(Kind::Doorbell | Kind::Cancel | Kind::Close) | None => return,
+            Some(Kind::Ring) => return self.doorbells.failed(token),
             Some(kind) => kind,
         };
         let Some(entry) = self.slots.entry(key) else {
