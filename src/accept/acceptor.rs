@@ -78,11 +78,14 @@ impl Acceptor {
             match self.shards[shard].inbox.push(accepted) {
                 Ok(()) => {
                     self.touched.borrow_mut()[shard] = true;
+                    // Once for a connection, however many have refused it.
+                    if !excluded.is_empty() {
+                        self.cells.handoffs_redealt.increment();
+                    }
                     break Ok(());
                 }
                 Err(Refused { item, .. }) => accepted = item,
             }
-            self.cells.handoffs_redealt.increment();
             excluded.push(shard);
             let assigned = self.balancer.borrow_mut().assign_excluding(&excluded);
             match assigned {
