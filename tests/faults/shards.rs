@@ -83,11 +83,14 @@ fn connections_for_a_shard_that_is_full_go_to_the_next_and_are_counted_once() {
     raise_open_files(3 * connections as u64);
     let (release, held) = mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
-    // The first connection of shard 0 keeps it from taking another until it is told.
+    let (says_held, is_held) = mpsc::channel();
+    // Each connection of shard 0 keeps it from taking another until it is told.
     let service = move |shard: &Shard| {
-        let (held, first) = (Arc::clone(&held), shard.index() == 0);
+        let (held, says_held) = (Arc::clone(&held), says_held.clone());
+        let holds = shard.index() == 0;
         async move |mut connection: Connection| {
-            if first {
+            if holds {
+                let _ = says_held.send(());
                 let _ = held.lock().unwrap().recv();
             }
             while let Ok(Some(_)) = connection.receive().await {}
@@ -98,7 +101,10 @@ fn connections_for_a_shard_that_is_full_go_to_the_next_and_are_counted_once() {
     // Let go before the proxy, which waits for its shards.
     let release = release;
     let address = proxy.local_addr(NAME).unwrap();
-    let clients: Vec<_> = (0..connections).map(|_| client(address)).collect();
+    // One for each shard, whichever is the first.
+    let mut clients = vec![client(address), client(address)];
+    is_held.recv().unwrap();
+    clients.extend((2..connections).map(|_| client(address)));
     let accepts = proxy.registry().accept(NAME, 0);
     eventually("all are accepted", || accepts.accepts.value() as usize == connections);
     eventually("all are with a shard", || {
