@@ -1,5 +1,7 @@
 //! What the proxy makes of origins, clients, limits and threads that fail, over real sockets.
 
+#[path = "faults/acceptors.rs"]
+mod acceptors;
 #[path = "faults/descriptors.rs"]
 mod descriptors;
 #[path = "faults/exact.rs"]
@@ -10,6 +12,8 @@ mod origins;
 mod pressure;
 #[path = "faults/process.rs"]
 mod process;
+#[path = "faults/quiet.rs"]
+mod quiet;
 #[path = "faults/rubbish.rs"]
 mod rubbish;
 #[path = "faults/shards.rs"]

@@ -6,33 +6,23 @@ use std::{
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::{Arc, mpsc},
+    sync::Arc,
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
     balance::{Balance, Balancer, NoShard},
-    entrance::{Entrance, Entrances, Place},
+    command::Command,
+    entrance::{Entrances, Place},
 };
 use crate::{
     listener::{LimitGuard, table::ListenerId},
     ring::Nanoseconds,
     runtime::{Executor, Turns, sleep},
-    shard::{self, Accepted, Mailbox, Shared, inbox::Refused},
+    shard::{self, Accepted, Receiver, Shared, inbox::Refused},
     telemetry::{AcceptorCells, RejectReason},
 };
-
-/// What an acceptor is told.
-pub(crate) enum Command {
-    /// Answer, to show that the loop turns.
-    Answer(mpsc::Sender<usize>),
-    /// Accept on a socket.
-    Accept(Entrance),
-    /// Stop accepting for a listener, and say so.
-    StopAccepting(ListenerId, mpsc::Sender<()>),
-    /// End.
-    Stop,
-}
 
 /// One acceptor.
 pub(crate) struct Acceptor {
@@ -73,25 +63,11 @@ impl Acceptor {
     }
 
     /// Accepts as it is told until it is told to stop.
-    pub(crate) async fn run(self, commands: Arc<Mailbox<Command>>) {
+    pub(crate) async fn run(self, commands: Receiver<Command>) {
         let index = self.index;
-        let shared = Arc::clone(&self.shared);
-        let entrances = Entrances::new(Rc::new(self), shared);
-        let mut received = VecDeque::new();
-        loop {
-            commands.receive(&mut received).await;
-            for command in received.drain(..) {
-                match command {
-                    Command::Answer(to) => drop(to.send(index)),
-                    Command::Accept(entrance) => entrances.open(entrance),
-                    Command::StopAccepting(listener, done) => {
-                        entrances.close(listener).await;
-                        let _ = done.send(());
-                    }
-                    Command::Stop => return,
-                }
-            }
-        }
+        let _dying = Dying { index };
+        let starved = Arc::clone(&self.shared.starved_acceptors);
+        Entrances::new(Rc::new(self), starved).obey(index, &commands).await;
     }
 
     /// Takes over what a reload has changed, and gives the cap on connections in all.
@@ -121,11 +97,14 @@ impl Acceptor {
             match self.shards[shard].inbox.push(accepted) {
                 Ok(()) => {
                     self.touched.borrow_mut()[shard] = true;
+                    // Once for a connection, however many have refused it.
+                    if !excluded.is_empty() {
+                        self.cells.handoffs_redealt.increment();
+                    }
                     break Ok(());
                 }
                 Err(Refused { item, .. }) => accepted = item,
             }
-            self.cells.handoffs_redealt.increment();
             excluded.push(shard);
             let assigned = self.balancer.borrow_mut().assign_excluding(&excluded);
             match assigned {
@@ -216,6 +195,22 @@ impl Place for Acceptor {
             sleep(Duration::from_millis(1)).await;
         }
         self.flush();
+    }
+}
+
+/// Says so when an acceptor dies, on a thread of its own or as a task of a shard.
+struct Dying {
+    index: usize,
+}
+
+impl Drop for Dying {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(
+                acceptor = self.index,
+                "the acceptor died; nothing accepts in its place"
+            );
+        }
     }
 }
 

@@ -15,13 +15,13 @@ use super::{
     sockets::Sockets,
 };
 use crate::{
-    accept::{self, Acceptor, AcceptorTurns, Balance},
+    accept::{Acceptor, AcceptorTurns, Balance, Command},
     admin,
     error::Error,
     listener::{Limits, Listener, Table},
     original_dst::{Loops, WatchedAddresses},
     ring::{Capabilities, Restrictions},
-    runtime::spawn,
+    runtime::{Executor, spawn},
     shard::{
         self, Loads, Mailbox, Shared,
         thread::{Buffers, RingSettings, ShardThread},
@@ -50,14 +50,20 @@ pub enum Pin {
 /// Where acceptors run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptorPlacement {
-    /// On the shard where there is only one: that took 0.91 of the CPU time of a thread of its own
-    /// with a new connection for each request, and as much with long-lived connections. On a thread
-    /// of its own otherwise, so that no shard has more to do than the others.
+    /// On the shard where there is only one, on a thread of its own otherwise.
+    ///
+    /// On a shard, a new connection for each request took 0.91 of the CPU time, with one shard and
+    /// with two; long-lived connections took as much either way. But where there are several shards,
+    /// one of them then has more to do than the others, and accepting for all of them waits for that
+    /// one's turns and its CPU: beside other busy programs, a proxy of two shards took half as many
+    /// connections a second, each after a multiple of the time. A thread that does little is run at
+    /// once. Choose [`OnShard`](Self::OnShard) for several shards where the CPUs are the proxy's alone
+    /// and CPU time counts for more than evenness.
     #[default]
     Auto,
     /// On a thread of its own.
     OwnThread,
-    /// As a task of a shard.
+    /// As a task of a shard; of several acceptors, each on another one while there are enough.
     OnShard,
 }
 
@@ -340,24 +346,27 @@ struct StartAcceptor {
 }
 
 impl StartAcceptor {
-    fn make(&self) -> Option<(Acceptor, Arc<Mailbox<accept::Command>>)> {
-        let Running { shards, acceptors, shared, .. } = &*self.running;
-        let acceptor = Acceptor::new(self.index, Arc::clone(shards), Arc::clone(shared))?;
-        Some((acceptor, Arc::clone(&acceptors[self.index])))
+    fn make(&self) -> Option<Acceptor> {
+        let Running { shards, shared, .. } = &*self.running;
+        Acceptor::new(self.index, Arc::clone(shards), Arc::clone(shared))
     }
 
     fn on_shard(self, shard: &shard::Remote) {
+        let commands = self.running.acceptors[self.index].receiver();
         let start = move || {
-            if let Some((acceptor, commands)) = self.make() {
+            if let Some(acceptor) = self.make() {
+                let cells = self.running.shared.registry.acceptor(self.index);
+                Executor::current().observe_turns(Box::new(AcceptorTurns(cells)));
                 spawn(acceptor.run(commands)).detach();
             }
         };
-        let _ = shard.control.send(shard::Command::Run(Box::new(start)));
+        let _ = shard.control.send(Command::Run(Box::new(start)));
     }
 
     fn on_thread(self, ring: RingSettings) -> Result<std::thread::JoinHandle<()>, Error> {
         let (started, starts) = mpsc::channel();
         let name = format!("evenkeel-acc-{}", self.index);
+        let commands = self.running.acceptors[self.index].receiver();
         let run = move || {
             let executor = match ring.executor(false) {
                 Ok(executor) => executor,
@@ -366,7 +375,7 @@ impl StartAcceptor {
             let _ = started.send(Ok(()));
             let cells = self.running.shared.registry.acceptor(self.index);
             executor.observe_turns(Box::new(AcceptorTurns(cells)));
-            if let Some((acceptor, commands)) = self.make() {
+            if let Some(acceptor) = self.make() {
                 // The thread holds nothing that keeps the proxy alive.
                 drop(self);
                 if let Err(error) = executor.run(acceptor.run(commands)) {

@@ -10,9 +10,10 @@ use super::{
     running::Running,
 };
 use crate::{
+    accept::Command,
     admin,
     error::Error,
-    shard::{self, ShardLoad},
+    shard::ShardLoad,
     sync::{Mutex, lock},
     sys::listening::LocalAddress,
     telemetry::{Registry, ReloadResult},
@@ -182,11 +183,19 @@ impl Proxy {
         }
     }
 
+    /// Kills an acceptor, to see what the proxy says of it.
+    #[doc(hidden)]
+    pub fn kill_acceptor(&self, acceptor: usize) {
+        if let Some(acceptor) = self.running.acceptors.get(acceptor) {
+            let _ = acceptor.send(Command::Die);
+        }
+    }
+
     /// Kills a shard's thread, to see the others go on.
     #[doc(hidden)]
     pub fn kill_shard(&self, shard: usize) {
         if let Some(shard) = self.running.shards.get(shard) {
-            let _ = shard.control.send(shard::Command::Die);
+            let _ = shard.control.send(Command::Die);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use super::sockets::{Bound, Opened, Sockets};
 use crate::{
-    accept,
+    accept::Command,
     listener::table::ListenerId,
     shard::{self, Mailbox, Shared},
     sync::{Mutex, lock},
@@ -34,7 +34,7 @@ pub(super) struct Settings {
 pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     pub(super) shards: Arc<[Arc<shard::Remote>]>,
-    pub(super) acceptors: Vec<Arc<Mailbox<accept::Command>>>,
+    pub(super) acceptors: Vec<Arc<Mailbox<Command>>>,
     pub(super) cpus: Vec<Option<usize>>,
     pub(super) settings: Settings,
     pub(super) sockets: Mutex<Sockets>,
@@ -45,7 +45,7 @@ impl Running {
     pub(super) fn new(
         shared: Arc<Shared>,
         shards: Arc<[Arc<shard::Remote>]>,
-        acceptors: Vec<Arc<Mailbox<accept::Command>>>,
+        acceptors: Vec<Arc<Mailbox<Command>>>,
         cpus: Vec<Option<usize>>,
         settings: Settings,
         sockets: Sockets,
@@ -79,10 +79,12 @@ impl Running {
         let (from_shards, shards) = mpsc::channel();
         let (from_acceptors, acceptors) = mpsc::channel();
         for shard in self.shards.iter() {
-            let _ = shard.control.send(shard::Command::Answer(from_shards.clone()));
+            let _ = shard.control.send(Command::Answer(from_shards.clone()));
         }
-        for acceptor in &self.acceptors {
-            let _ = acceptor.send(accept::Command::Answer(from_acceptors.clone()));
+        for (index, acceptor) in self.acceptors.iter().enumerate() {
+            if acceptor.send(Command::Answer(from_acceptors.clone())).is_err() {
+                return Err(format!("acceptor {index} has died"));
+            }
         }
         drop((from_shards, from_acceptors));
         let deadline = Instant::now() + ANSWER;
@@ -96,9 +98,9 @@ impl Running {
     pub(super) fn open(&self, opened: Opened) {
         for (thread, entrance) in opened {
             if self.settings.kernel {
-                let _ = self.shards[thread].control.send(shard::Command::Accept(entrance));
+                let _ = self.shards[thread].control.send(Command::Accept(entrance));
             } else {
-                let _ = self.acceptors[thread].send(accept::Command::Accept(entrance));
+                let _ = self.acceptors[thread].send(Command::Accept(entrance));
             }
         }
     }
@@ -119,12 +121,12 @@ impl Running {
         for &listener in listeners {
             if self.settings.kernel {
                 for shard in self.shards.iter() {
-                    let command = shard::Command::StopAccepting(listener, done.clone());
+                    let command = Command::StopAccepting(listener, done.clone());
                     let _ = shard.control.send(command);
                 }
             }
             for acceptor in &self.acceptors {
-                let _ = acceptor.send(accept::Command::StopAccepting(listener, done.clone()));
+                let _ = acceptor.send(Command::StopAccepting(listener, done.clone()));
             }
         }
         drop(done);
@@ -137,10 +139,10 @@ impl Running {
     /// Ends all threads, cutting what is still open.
     pub(super) fn stop(&self) {
         for acceptor in &self.acceptors {
-            let _ = acceptor.send(accept::Command::Stop);
+            let _ = acceptor.send(Command::Stop);
         }
         for shard in self.shards.iter() {
-            let _ = shard.control.send(shard::Command::Stop);
+            let _ = shard.control.send(Command::Stop);
         }
     }
 

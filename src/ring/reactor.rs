@@ -19,6 +19,7 @@ use std::{
 
 use super::{
     buffers::{Chunk, Payload, Pool},
+    doorbells::Doorbells,
     driver::{
         Completion, Doorbell, Driver, Key, Kind, Nanoseconds, Operation, Token, Wait, nanoseconds,
     },
@@ -38,11 +39,13 @@ pub(crate) struct Reactor {
     completions: Cell<Vec<Completion>>,
     wakes: Cell<Vec<Waker>>,
     now: Cell<Nanoseconds>,
+    completed: Cell<u64>,
 }
 
 struct Inner {
     slots: Slots,
     driver: Box<dyn Driver>,
+    doorbells: Doorbells,
     /// Slots whose receive found no small buffer, the one that waits longest first.
     starved: VecDeque<Key>,
     /// What operations of embedders owned: their code, to be dropped when nothing is borrowed.
@@ -62,6 +65,7 @@ impl Reactor {
             inner: RefCell::new(Inner {
                 slots: Slots::new(),
                 driver,
+                doorbells: Doorbells::new(),
                 starved: VecDeque::new(),
                 ended: Vec::new(),
             }),
@@ -69,6 +73,7 @@ impl Reactor {
             completions: Cell::default(),
             wakes: Cell::default(),
             now: Cell::new(now),
+            completed: Cell::new(0),
         }
     }
 
@@ -87,8 +92,12 @@ impl Reactor {
     }
 
     /// Rings another thread's doorbell with the next turn.
-    pub(crate) fn ring(&self, doorbell: &dyn Doorbell) {
-        self.inner.borrow_mut().driver.ring(doorbell);
+    pub(crate) fn ring(&self, doorbell: &Arc<dyn Doorbell>) {
+        let inner = &mut *self.inner.borrow_mut();
+        let token = inner.doorbells.token(doorbell);
+        if inner.driver.ring(token, &**doorbell).is_err() {
+            inner.doorbells.failed(token);
+        }
     }
 
     /// Small receive buffers that hold nothing.
@@ -98,6 +107,11 @@ impl Reactor {
 
     pub(crate) fn overflows(&self) -> u64 {
         self.inner.borrow().driver.overflows()
+    }
+
+    /// Completions taken in by all turns so far.
+    pub(crate) fn completed(&self) -> u64 {
+        self.completed.get()
     }
 
     /// Slots that own a descriptor or memory.
@@ -113,8 +127,10 @@ impl Reactor {
             let inner = &mut *self.inner.borrow_mut();
             // Before the driver sleeps: buffers may have come back since the last turn.
             inner.feed_starved(&self.pools);
+            let wait = inner.doorbells.before_turn(wait, || inner.driver.now());
             let result = inner.driver.turn(wait, &mut completions);
             self.now.set(inner.driver.now());
+            self.completed.set(self.completed.get() + completions.len() as u64);
             for completion in completions.drain(..) {
                 inner.complete(completion, &self.pools, &mut wakes);
             }
@@ -478,7 +494,8 @@ impl Inner {
         let key = token.key();
         let kind = match token.kind() {
             // A doorbell ends the sleep; what it was rung for lies in a queue.
-            Some(Kind::Doorbell | Kind::Cancel | Kind::Close | Kind::Ring) | None => return,
+            Some(Kind::Doorbell | Kind::Cancel | Kind::Close) | None => return,
+            Some(Kind::Ring) => return self.doorbells.failed(token),
             Some(kind) => kind,
         };
         let Some(entry) = self.slots.entry(key) else {

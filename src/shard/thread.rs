@@ -8,9 +8,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{
-    Accepted, Arrivals, Command, Remote, Shard, Shared, inbox::Refused, turns::ShardTurns,
-};
+use super::{Accepted, Arrivals, Remote, Shard, Shared, inbox::Refused, turns::ShardTurns};
 use crate::{
     accept::{Balancer, Entrances, LeastConnections, Place},
     error::Error,
@@ -121,28 +119,11 @@ async fn main(thread: ShardThread, shard: Shard) {
     let arrivals = Rc::new(Arrivals::new(shard.clone()));
     let inbox = spawn(take_arrivals(Arc::clone(&thread.remote), Rc::clone(&arrivals)));
     let own = OwnEntrance { shard: shard.clone(), arrivals };
-    let entrances = Entrances::new(Rc::new(own), Arc::clone(&thread.shared));
-    let mut commands = VecDeque::new();
-    loop {
-        thread.remote.control.receive(&mut commands).await;
-        for command in commands.drain(..) {
-            match command {
-                Command::Answer(to) => drop(to.send(shard.index())),
-                Command::Accept(entrance) => entrances.open(entrance),
-                Command::StopAccepting(listener, done) => {
-                    entrances.close(listener).await;
-                    let _ = done.send(());
-                }
-                Command::Run(task) => task(),
-                Command::Stop => {
-                    shard.cut();
-                    drop(inbox);
-                    return;
-                }
-                Command::Die => panic!("the shard was told to die"),
-            }
-        }
-    }
+    let starved = Arc::clone(&thread.shared.starved_acceptors);
+    let entrances = Entrances::new(Rc::new(own), starved);
+    entrances.obey(shard.index(), &thread.remote.control).await;
+    shard.cut();
+    drop(inbox);
 }
 
 async fn take_arrivals(remote: Arc<Remote>, arrivals: Rc<Arrivals>) {

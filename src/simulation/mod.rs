@@ -10,6 +10,7 @@
 
 mod accepting;
 mod cancelling;
+mod pausing;
 mod peer;
 mod pressure;
 mod relaying;

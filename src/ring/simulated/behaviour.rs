@@ -70,6 +70,8 @@ pub(crate) struct Behaviour {
     /// The end of a stream picks a buffer.
     pub(crate) end_with_buffer: u8,
     pub(crate) accept_fails: u8,
+    /// A doorbell of another thread does not ring.
+    pub(crate) ring_fails: u8,
     /// A receive, send or connect fails for no reason.
     pub(crate) fails: u8,
     pub(crate) limits_receives: bool,
@@ -95,6 +97,7 @@ impl Behaviour {
             late_result: 0,
             end_with_buffer: 0,
             accept_fails: 0,
+            ring_fails: 0,
             fails: 0,
             limits_receives: true,
             lent: 16,
@@ -117,6 +120,7 @@ impl Behaviour {
             late_result: random.pick(&[0, 50, 100]),
             end_with_buffer: random.pick(&[0, 50, 100]),
             accept_fails: 0,
+            ring_fails: 0,
             fails: 0,
             limits_receives: random.chance(50),
             lent: random.scale(32) as u16,

@@ -386,8 +386,9 @@ pub(crate) struct SimulatedDriver {
 struct Bell(AtomicBool);
 
 impl Doorbell for Bell {
-    fn ring(&self) {
+    fn ring(&self) -> io::Result<()> {
         self.0.store(true, Ordering::Release);
+        Ok(())
     }
 }
 
@@ -422,8 +423,14 @@ impl Driver for SimulatedDriver {
         simulation.schedule(now, Event::Close { fd });
     }
 
-    fn ring(&mut self, doorbell: &dyn Doorbell) {
-        doorbell.ring();
+    fn ring(&mut self, token: Token, doorbell: &dyn Doorbell) -> io::Result<()> {
+        let simulation = &mut *self.world.0.borrow_mut();
+        if !simulation.random.chance(simulation.behaviour.ring_fails) {
+            return doorbell.ring();
+        }
+        let result = -simulation.random.pick(&[libc::ENOMEM, libc::EOVERFLOW, libc::EBADFD]);
+        simulation.ready.push_back(Completion { token, result, buffer: None, more: false });
+        Ok(())
     }
 
     fn doorbell(&self) -> Arc<dyn Doorbell> {

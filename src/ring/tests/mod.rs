@@ -2,6 +2,7 @@
 //! what may happen to them.
 
 mod custom;
+mod doorbells;
 mod receive;
 mod send;
 mod slots;

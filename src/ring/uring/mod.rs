@@ -270,11 +270,12 @@ impl Driver for RingDriver {
         self.push(entry.user_data(Token::CLOSE.0).flags(squeue::Flags::SKIP_SUCCESS));
     }
 
-    fn ring(&mut self, doorbell: &dyn Doorbell) {
+    fn ring(&mut self, token: Token, doorbell: &dyn Doorbell) -> io::Result<()> {
         match doorbell.ring_fd() {
-            Some(ring) => self.push(doorbell::message(ring)),
-            None => doorbell.ring(),
+            Some(ring) => self.push(doorbell::message(token, ring)),
+            None => doorbell.ring()?,
         }
+        Ok(())
     }
 
     fn doorbell(&self) -> Arc<dyn Doorbell> {
@@ -290,9 +291,6 @@ impl Driver for RingDriver {
         if !self.backlog.is_empty() {
             self.hand_over_backlog()?;
         }
-        if self.ring.submission().cq_overflow() {
-            self.overflows += 1;
-        }
         let waits =
             wait != Wait::No && self.backlog.is_empty() && self.ring.completion().is_empty();
         let timeout = match wait {
@@ -307,6 +305,9 @@ impl Driver for RingDriver {
             Wait::No | Wait::Forever => None,
         };
         self.enter(u32::from(waits), timeout.as_ref())?;
+        if self.ring.submission().cq_overflow() {
+            self.overflows += 1;
+        }
         self.take(completions);
         Ok(())
     }

@@ -197,6 +197,7 @@ fn the_families_and_their_labels_are_these() {
         evenkeel_handoffs_redealt_total counter
         evenkeel_original_destination_lookups_total counter listener,result
         evenkeel_shard_busy_seconds_total counter shard
+        evenkeel_shard_completions_total counter shard
         evenkeel_shard_free_buffers gauge shard
         evenkeel_shard_turn_duration_seconds histogram shard
         evenkeel_shards_failed_total counter
