@@ -4,6 +4,10 @@
 mod descriptors;
 #[path = "faults/exact.rs"]
 mod exact;
+#[path = "stage/kernel.rs"]
+mod kernel;
+#[path = "stage/origin.rs"]
+mod origin;
 #[path = "faults/origins.rs"]
 mod origins;
 #[path = "faults/pressure.rs"]

@@ -2,7 +2,11 @@
 
 #[path = "redirect/carried.rs"]
 mod carried;
+#[path = "stage/kernel.rs"]
+mod kernel;
 mod netns;
+#[path = "stage/origin.rs"]
+mod origin;
 #[path = "iptables/program.rs"]
 mod program;
 #[path = "redirect/refused.rs"]
