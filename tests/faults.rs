@@ -1,5 +1,9 @@
 //! What the proxy makes of origins, clients, limits and threads that fail, over real sockets.
 
+#[path = "stage/alone.rs"]
+mod alone;
+#[path = "faults/caps.rs"]
+mod caps;
 #[path = "faults/descriptors.rs"]
 mod descriptors;
 #[path = "faults/exact.rs"]
@@ -12,8 +16,8 @@ mod origin;
 mod origins;
 #[path = "faults/pressure.rs"]
 mod pressure;
-#[path = "faults/process.rs"]
-mod process;
+#[path = "iptables/program.rs"]
+mod program;
 #[path = "faults/rubbish.rs"]
 mod rubbish;
 #[path = "faults/shards.rs"]

@@ -10,7 +10,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     net::Accepting,
     runtime::{JoinHandle, sleep, spawn, timeout},
     shard::Shared,
-    telemetry::{AcceptCells, AcceptError, RejectReason},
+    telemetry::{AcceptCells, AcceptError, LogLimit, RejectReason},
 };
 
 /// How long a listener that is closed waits for shards to take what it has accepted.
@@ -70,6 +70,7 @@ type Open = (Rc<Door>, JoinHandle<()>);
 struct Door {
     entrance: Entrance,
     accepting: Accepting,
+    refusal_log: LogLimit,
 }
 
 impl<P: Place> Entrances<P> {
@@ -87,7 +88,9 @@ impl<P: Place> Entrances<P> {
         };
         let socket = std::mem::replace(&mut entrance.socket, socket);
         let listener = entrance.listener;
-        let door = Rc::new(Door { accepting: Accepting::adopt(socket), entrance });
+        let accepting = Accepting::adopt(socket);
+        let refusal_log = LogLimit::new(Duration::from_secs(10), 1);
+        let door = Rc::new(Door { entrance, accepting, refusal_log });
         let accept = accept(Rc::clone(&door), Rc::clone(&self.place), Arc::clone(&self.shared));
         self.open.borrow_mut().insert(listener, (door, spawn(accept)));
     }
@@ -119,12 +122,25 @@ impl Door {
         let cells = &self.entrance.cells;
         cells.accepts.increment();
         let limit = match self.entrance.limit.as_ref().map(Limit::try_enter) {
-            Some(None) => return cells.rejected.increment(RejectReason::ListenerLimit),
+            Some(None) => return self.refuse(RejectReason::ListenerLimit),
             Some(entered) => entered,
             None => None,
         };
         if let Err(reason) = place.place(socket, self.entrance.listener, limit) {
-            cells.rejected.increment(reason);
+            self.refuse(reason);
+        }
+    }
+
+    /// Counts a connection that was closed for a limit, and says now and then which limit that was.
+    fn refuse(&self, reason: RejectReason) {
+        self.entrance.cells.rejected.increment(reason);
+        if self.refusal_log.allow(Instant::now()) {
+            tracing::warn!(
+                listener = %self.entrance.name,
+                suppressed = self.refusal_log.take_suppressed(),
+                "a connection is closed at once: {}",
+                remedy(reason)
+            );
         }
     }
 
@@ -140,6 +156,22 @@ impl Door {
         match poll(&mut poll_fds, Some(&Timespec::default())) {
             Ok(1..) => accept_with(socket, SocketFlags::CLOEXEC).ok(),
             _ => None,
+        }
+    }
+}
+
+/// Where no more connections are taken, and what to raise.
+fn remedy(reason: RejectReason) -> &'static str {
+    match reason {
+        RejectReason::ListenerLimit => {
+            "the listener has as many as its max_connections allows; raise it"
+        }
+        RejectReason::ShardLimit => {
+            "every shard has as many as limits.connections_per_shard allows; raise it, or add shards"
+        }
+        _ => {
+            "the proxy has as many as limits.connections allows; raise it, or the limit of open files \
+             (RLIMIT_NOFILE) where it follows from that"
         }
     }
 }
