@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use evenkeel::{Listener, Proxy, Relay, telemetry::LookupResult};
 
 use crate::{
-    netns::{DIVERT, IP, IPTABLES, NFT, Namespace, TPROXY, isolated},
+    netns::{DIVERT, IP, IPTABLES, NFT, Namespace, TPROXY, as_an_ordinary_user, isolated},
     stage::{
         MARK, at_rest, client_and_pod, connected, dial, first_line, loads, lookups, reached, serve,
         served, server_behind, start, visit,
@@ -189,4 +189,10 @@ fn destinations_share_the_shards_evenly() {
 fn destinations_share_the_shards_evenly_with_three_acceptors() {
     let name = "carried::destinations_share_the_shards_evenly_with_three_acceptors";
     isolated(name, &[IP, IPTABLES], || one_connection_for_each_of_64_destinations(3));
+}
+
+/// Whole proxies without a privilege, but in their user namespace.
+#[test]
+fn in_a_user_namespace() {
+    as_an_ordinary_user("carried::in_a_user_namespace", &["carried::", "refused::"]);
 }
