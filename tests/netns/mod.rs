@@ -112,11 +112,14 @@ pub(crate) fn as_an_ordinary_user(test: &str, names: &[&str]) {
         Ok(output) => return skip(test, &format!("no user namespaces: {}", text(&output.stderr))),
         Err(error) => return skip(test, &format!("cannot run setpriv: {error}")),
     }
-    // A copy, as that user may have no way to where this program lies.
+    // A copy, as that user may have no way to where this program lies. By another process: what this one has open for
+    // writing, a process that another test is just starting may have as well, and then it cannot be run.
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("an open folder");
     let program = folder.path().join("tests");
-    fs::copy(env::current_exe().expect("the test's own path"), &program).expect("a copy");
+    let own = env::current_exe().expect("the test's own path");
+    let copied = Command::new("cp").args([&own, &program]).status().expect("cp");
+    assert!(copied.success(), "cannot copy {}", own.display());
     let output = ordinary_user().arg(&program).args(names).output().expect("setpriv");
     let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     let passed = output.status.success() && !out.contains("test result: ok. 0 passed");
