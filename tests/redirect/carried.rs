@@ -123,10 +123,6 @@ fn between_by_tproxy(pod: &Namespace) {
 #[test]
 fn passing_by_tproxy() {
     isolated("carried::passing_by_tproxy", &[IP, TPROXY, DIVERT], || {
-        let (client, pod) = client_and_pod();
-        let server = server_behind(&pod);
-        serve(&server, 8080);
-        between_by_tproxy(&pod);
         let (routed, transparent) = (
             Relay::to_original_destination(),
             Relay::to_original_destination().transparent_source(),
@@ -134,6 +130,12 @@ fn passing_by_tproxy() {
         for (relay, sources) in
             [(routed, ["10.78.0.1", "fd78::1"]), (transparent, ["10.77.0.2", "fd77::2"])]
         {
+            // Each proxy in a pod of its own: a command that another test is just starting may hold
+            // the first one's listening socket for a moment longer.
+            let (client, pod) = client_and_pod();
+            let server = server_behind(&pod);
+            serve(&server, 8080);
+            between_by_tproxy(&pod);
             let listener = Listener::bind("[::]:15006").unwrap().named("passing").transparent();
             let builder = Proxy::builder().shards(2).listener(listener.fallback(relay));
             let proxy = start(&pod, builder);
