@@ -4,7 +4,11 @@
 mod carried;
 #[path = "redirect/gained.rs"]
 mod gained;
+#[path = "stage/kernel.rs"]
+mod kernel;
 mod netns;
+#[path = "stage/origin.rs"]
+mod origin;
 #[path = "redirect/refused.rs"]
 mod refused;
 mod sidecar_binary;

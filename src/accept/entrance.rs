@@ -75,6 +75,7 @@ struct Door {
     accepting: Accepting,
     /// Of the lines that say that accepting pauses: at a limit it does so again and again.
     pause_log: LogLimit,
+    refusal_log: LogLimit,
 }
 
 impl<P: Place> Entrances<P> {
@@ -96,6 +97,7 @@ impl<P: Place> Entrances<P> {
             accepting: Accepting::adopt(socket),
             entrance,
             pause_log: LogLimit::new(PAUSE_LOG_EVERY, 1),
+            refusal_log: LogLimit::new(Duration::from_secs(10), 1),
         });
         let accept = accept(Rc::clone(&door), Rc::clone(&self.place), Arc::clone(&self.starved));
         self.open.borrow_mut().insert(listener, (door, spawn(accept)));
@@ -127,12 +129,25 @@ impl Door {
         let cells = &self.entrance.cells;
         cells.accepts.increment();
         let limit = match self.entrance.limit.as_ref().map(Limit::try_enter) {
-            Some(None) => return cells.rejected.increment(RejectReason::ListenerLimit),
+            Some(None) => return self.refuse(RejectReason::ListenerLimit),
             Some(entered) => entered,
             None => None,
         };
         if let Err(reason) = place.place(socket, self.entrance.listener, limit) {
-            cells.rejected.increment(reason);
+            self.refuse(reason);
+        }
+    }
+
+    /// Counts a connection that was closed for a limit, and says now and then which limit that was.
+    fn refuse(&self, reason: RejectReason) {
+        self.entrance.cells.rejected.increment(reason);
+        if self.refusal_log.allow(Instant::now()) {
+            tracing::warn!(
+                listener = %self.entrance.name,
+                suppressed = self.refusal_log.take_suppressed(),
+                "a connection is closed at once: {}",
+                remedy(reason)
+            );
         }
     }
 
@@ -179,6 +194,22 @@ impl<'c> SaysAccepting<'c> {
 impl Drop for SaysAccepting<'_> {
     fn drop(&mut self) {
         self.0.accepting.set(0);
+    }
+}
+
+/// Where no more connections are taken, and what to raise.
+fn remedy(reason: RejectReason) -> &'static str {
+    match reason {
+        RejectReason::ListenerLimit => {
+            "the listener has as many as its max_connections allows; raise it"
+        }
+        RejectReason::ShardLimit => {
+            "every shard has as many as limits.connections_per_shard allows; raise it, or add shards"
+        }
+        _ => {
+            "the proxy has as many as limits.connections allows; raise it, or the limit of open files \
+             (RLIMIT_NOFILE) where it follows from that"
+        }
     }
 }
 

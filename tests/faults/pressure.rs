@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    process::{is_alone, run_alone},
+    alone::{is_alone, run_alone},
     stage::{
         NAME, assert_quiet, builder, client, deaf_origin, echo_origin, eventually, exchange,
         listen, origin, reset, start, to,
