@@ -14,7 +14,7 @@
 //! never take the last buffers from the others. Their memory is bounded by their credits.
 //!
 //! **Starvation.** A receive that finds no free buffer ends. Its slot then waits in a queue, in
-//! order of arrival, for buffers to come back (`reactor.rs`).
+//! order of arrival, for buffers to come back (`reactor/completions.rs`).
 
 use std::{collections::VecDeque, io, rc::Rc, task::Waker};
 
