@@ -74,9 +74,10 @@ impl Pool {
         self.free.borrow().len() + self.lent.get() as usize
     }
 
-    /// Whether so few buffers are left that bytes should be copied out of them.
+    /// Whether so few buffers are left, of any number the last one, that bytes should be copied out
+    /// of them.
     pub(crate) fn is_low(&self) -> bool {
-        self.available() < usize::from(self.buffers / 4)
+        self.available() < usize::from(self.buffers.div_ceil(4))
     }
 
     /// Takes a free buffer, to be lent.

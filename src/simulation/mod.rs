@@ -14,6 +14,7 @@ mod peer;
 mod pressure;
 mod relaying;
 mod resets;
+mod starving;
 mod timing;
 
 use std::{

@@ -16,7 +16,6 @@ mod streams;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     io,
     rc::Rc,
     sync::Arc,
@@ -24,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use self::completions::Starved;
 use super::{
     buffers::Pool,
     driver::{Completion, Doorbell, Driver, Key, Nanoseconds, Wait, nanoseconds},
@@ -46,8 +46,7 @@ pub(crate) struct Reactor {
 struct Inner {
     slots: Slots,
     driver: Box<dyn Driver>,
-    /// Slots whose receive found no small buffer, the one that waits longest first.
-    starved: VecDeque<Key>,
+    starved: Starved,
     /// What operations of embedders owned: their code, to be dropped when nothing is borrowed.
     ended: Vec<Box<dyn std::any::Any>>,
 }
@@ -65,7 +64,7 @@ impl Reactor {
             inner: RefCell::new(Inner {
                 slots: Slots::new(),
                 driver,
-                starved: VecDeque::new(),
+                starved: Starved::default(),
                 ended: Vec::new(),
             }),
             pools,
@@ -115,7 +114,8 @@ impl Reactor {
         let (result, ended) = {
             let inner = &mut *self.inner.borrow_mut();
             // Before the driver sleeps: buffers may have come back since the last turn.
-            inner.feed_starved(&self.pools);
+            let more_wait = inner.feed_starved(&self.pools);
+            let wait = if more_wait { Wait::No } else { wait };
             let result = inner.driver.turn(wait, &mut completions);
             self.now.set(inner.driver.now());
             for completion in completions.drain(..) {

@@ -6,14 +6,16 @@ use crate::ring::{
     slots::{Entry, Slot},
 };
 
-pub(super) fn arm_receive(entry: &mut Entry, driver: &mut dyn Driver, key: Key) {
+/// Arms the receive, if it is due and there is none. Says whether it did.
+pub(super) fn arm_receive(entry: &mut Entry, driver: &mut dyn Driver, key: Key) -> bool {
     let armed = entry.in_flight(Kind::Receive);
-    let Slot::Stream(stream) = &mut entry.slot else { return };
-    if let Some(operation) = stream.receive.arm(armed, driver.limits_receives()) {
-        entry.started(Kind::Receive);
-        let fd = entry.fd().expect("a stream has a descriptor");
-        driver.start(Token::new(key, Kind::Receive), fd, operation);
-    }
+    let Slot::Stream(stream) = &mut entry.slot else { return false };
+    let operation = stream.receive.arm(armed, driver.limits_receives());
+    let Some(operation) = operation else { return false };
+    entry.started(Kind::Receive);
+    let fd = entry.fd().expect("a stream has a descriptor");
+    driver.start(Token::new(key, Kind::Receive), fd, operation);
+    true
 }
 
 /// Polls for the failure of a connection, unless a poll is under way or has seen it.
