@@ -1,6 +1,6 @@
 //! Streams whose receive found no buffer go on by themselves, the one that waits longest first.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, future::poll_fn, rc::Rc};
 
 use super::{milliseconds, simulate_with};
 use crate::{
@@ -86,5 +86,39 @@ fn starved_streams_are_served_in_the_order_in_which_they_starved() {
         }
         let expected: Vec<_> = (0..count).collect();
         assert_eq!(*order.borrow(), expected);
+    });
+}
+
+/// A stream that waits for its turn has no receive that would report a failure, and has one later,
+/// which takes the error before a poll sees it.
+#[test]
+fn who_waits_for_a_failure_while_starved_hears_of_it() {
+    let timely = |random: &mut Random, behaviour: &mut Behaviour| {
+        one_a_turn(random, behaviour);
+        behaviour.latency = random.pick(&[0, 0, 1_000_000]);
+    };
+    simulate_with(timely, |world| async move {
+        let mut random = world.random();
+        let (mut senders, receivers) = pairs(&world, 2 + random.below(20) as usize);
+        senders[0].send(vec![0]).await.unwrap();
+        senders[0].flush().await.unwrap();
+        let wait = |mut stream: Stream| {
+            let mut armed = false;
+            spawn(poll_fn(move |cx| {
+                if std::mem::replace(&mut armed, true) {
+                    return stream.poll_broken(cx);
+                }
+                // Woken when the receive has found no buffer.
+                stream.poll_receive(cx).map(drop)
+            }))
+        };
+        let waiting: Vec<_> = receivers.into_iter().map(wait).collect();
+        sleep(milliseconds(random.below(4))).await;
+        for mut sender in senders {
+            sender.reset_on_drop();
+        }
+        for waiting in waiting {
+            waiting.await.unwrap();
+        }
     });
 }

@@ -54,6 +54,10 @@ impl Inner {
                         stream.receive.clear();
                     } else {
                         wakes.extend(stream.receive.waker.take());
+                        if stream.receive.failed() {
+                            // A socket reports an error once, so a poll finds nothing any more.
+                            wakes.extend(stream.control_waker.take());
+                        }
                         if then == Then::Starve {
                             self.starved.add(key, &mut stream.receive.place);
                         }
