@@ -20,7 +20,10 @@ use crate::{
         driver::{Driver, Key, Kind, Operation, Token},
         slots::{Entry, Slot, StreamSlot},
     },
-    sys::dial::{DialError, UpstreamOptions},
+    sys::{
+        delivery::Delivery,
+        dial::{DialError, UpstreamOptions},
+    },
 };
 
 impl Reactor {
@@ -165,6 +168,17 @@ impl Reactor {
 
     pub(crate) fn peer_address(&self, key: Key) -> io::Result<socket2::SockAddr> {
         self.with_fd(key, |driver, fd| driver.peer_address(fd))
+    }
+
+    /// How far the peer has taken what was handed over.
+    pub(crate) fn delivery(&self, key: Key) -> io::Result<Delivery> {
+        let inner = &mut *self.inner.borrow_mut();
+        let (entry, driver) = inner.entry(key).ok_or_else(gone)?;
+        let mut delivery = driver.delivery(entry.fd().ok_or_else(gone)?)?;
+        if let Slot::Stream(stream) = &entry.slot {
+            delivery.outstanding |= stream.send.queued()? > 0;
+        }
+        Ok(delivery)
     }
 
     /// Calls with the descriptor of a slot, with nothing borrowed: `call` may be an embedder's.

@@ -9,7 +9,7 @@ use crate::ring::driver::Token;
 
 impl Simulation {
     pub(super) fn socket(&mut self) -> (SocketId, OwnedFd) {
-        let id = self.network.socket(self.behaviour.window);
+        let id = self.network.socket(self.behaviour.window, self.behaviour.send_buffer);
         let fd = self.stand_in(id);
         (id, fd)
     }

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     ring::driver::{Completion, Doorbell, Driver, Kind, Nanoseconds, Operation, Token, Wait},
-    sys::dial::{DialError, UpstreamOptions},
+    sys::{
+        delivery::Delivery,
+        dial::{DialError, UpstreamOptions},
+    },
 };
 
 /// More turns than any simulation needs that gets anywhere.
@@ -151,6 +154,13 @@ impl Driver for SimulatedDriver {
             false => simulation.network.sockets[id].remote,
         };
         Ok(address.ok_or(io::Error::from_raw_os_error(libc::ENOTCONN))?.into())
+    }
+
+    fn delivery(&self, fd: BorrowedFd<'_>) -> io::Result<Delivery> {
+        let simulation = &mut *self.world.0.borrow_mut();
+        let id = simulation.known(fd)?;
+        let (acknowledged, outstanding) = simulation.network.acknowledged(id);
+        Ok(Delivery { mark: acknowledged, outstanding: outstanding > 0 })
     }
 }
 

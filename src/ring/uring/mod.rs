@@ -44,7 +44,10 @@ use super::{
         Completion, Doorbell, Driver, Kind, Nanoseconds, Operation, Token, Wait, nanoseconds,
     },
 };
-use crate::sys::dial::{self, DialError, UpstreamOptions};
+use crate::sys::{
+    delivery::{Delivery, delivery},
+    dial::{self, DialError, UpstreamOptions},
+};
 
 /// The token of the poll that watches the eventfd of [`RingDoorbell`].
 const EVENTFD: Token = Token(1 << 32 | Kind::Doorbell as u64);
@@ -351,6 +354,10 @@ impl Driver for RingDriver {
 
     fn peer_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr> {
         socket2::SockRef::from(&fd).peer_addr()
+    }
+
+    fn delivery(&self, fd: BorrowedFd<'_>) -> io::Result<Delivery> {
+        delivery(fd)
     }
 }
 
