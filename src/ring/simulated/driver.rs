@@ -4,14 +4,14 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
+
+use io_uring::squeue::Entry;
 
 use super::{
     Simulation, World,
+    elsewhere::Bell,
     flight::{self, Flight},
     kernel::Event,
     network::SocketId,
@@ -30,21 +30,11 @@ const TURNS: u64 = 2_000_000;
 /// The driver over a [`World`].
 pub(crate) struct SimulatedDriver {
     world: World,
-    rung: Arc<Bell>,
 }
 
 impl SimulatedDriver {
     pub(super) fn new(world: World) -> SimulatedDriver {
-        SimulatedDriver { world, rung: Arc::default() }
-    }
-}
-
-#[derive(Default)]
-struct Bell(AtomicBool);
-
-impl Doorbell for Bell {
-    fn ring(&self) {
-        self.0.store(true, Ordering::Release);
+        SimulatedDriver { world }
     }
 }
 
@@ -84,7 +74,7 @@ impl Driver for SimulatedDriver {
     }
 
     fn doorbell(&self) -> Arc<dyn Doorbell> {
-        Arc::<Bell>::clone(&self.rung)
+        Arc::<Bell>::clone(&self.world.0.borrow().bell)
     }
 
     fn turn(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
@@ -96,11 +86,8 @@ impl Driver for SimulatedDriver {
         simulation.notice_closed();
         simulation.lend();
         simulation.now += simulation.behaviour.turn;
+        simulation.hear();
         simulation.catch_up();
-        if self.rung.0.swap(false, Ordering::AcqRel) {
-            let token = Token::DOORBELL;
-            simulation.ready.push_back(Completion { token, result: 0, buffer: None, more: false });
-        }
         let early = wait != Wait::No && simulation.random.chance(simulation.behaviour.wakes_early);
         let wait = if early { Wait::No } else { wait };
         simulation.wait(wait)?;
@@ -114,6 +101,10 @@ impl Driver for SimulatedDriver {
 
     fn limits_receives(&self) -> bool {
         self.world.0.borrow().behaviour.limits_receives
+    }
+
+    fn start_custom(&mut self, token: Token, entry: Entry) -> Result<(), Entry> {
+        self.world.0.borrow_mut().start_custom(token, entry)
     }
 
     fn socket(
@@ -181,7 +172,12 @@ impl Drop for SimulatedDriver {
             let tokens: Vec<_> = simulation.flights.keys().map(|token| Token(*token)).collect();
             simulation.violation(format!("the driver ended with {tokens:?} in flight"));
         }
-        let lost = |completion: &&Completion| completion.token.kind() != Some(Kind::Cancel);
+        if !simulation.customs.is_empty() {
+            simulation.violation("the driver ended with custom operations in flight".to_owned());
+        }
+        let lost = |completion: &&Completion| {
+            !matches!(completion.token.kind(), Some(Kind::Cancel | Kind::Doorbell))
+        };
         let lost: Vec<_> = simulation.ready.iter().filter(lost).collect();
         if !lost.is_empty() {
             let text = format!("the driver ended with {lost:?} not taken");

@@ -9,10 +9,13 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     ptr::NonNull,
     rc::Rc,
+    sync::Arc,
 };
 
 use super::{
     behaviour::{Behaviour, Random},
+    custom::Custom,
+    elsewhere::{self, Act, Bell},
     flight::Flight,
     network::{Network, SocketId},
 };
@@ -29,6 +32,9 @@ pub(super) enum Event {
     Cancel { token: Token },
     Close { fd: OwnedFd },
     Reset { socket: SocketId },
+    Custom { token: Token, serial: u64 },
+    Elsewhere { act: Act },
+    Doorbell,
 }
 
 pub(super) struct Simulation {
@@ -39,6 +45,8 @@ pub(super) struct Simulation {
     /// By the number of their descriptors.
     pub(super) descriptors: BTreeMap<RawFd, SocketId>,
     pub(super) flights: BTreeMap<u64, Flight>,
+    pub(super) customs: BTreeMap<u64, Custom>,
+    pub(super) bell: Arc<Bell>,
     /// By time, and in the order in which they were scheduled.
     pub(super) events: BTreeMap<(Nanoseconds, u64), Event>,
     pub(super) serial: u64,
@@ -65,6 +73,8 @@ impl Simulation {
             network: Network::default(),
             descriptors: BTreeMap::new(),
             flights: BTreeMap::new(),
+            customs: BTreeMap::new(),
+            bell: elsewhere::bell(),
             events: BTreeMap::new(),
             serial: 0,
             ready: VecDeque::new(),
@@ -120,6 +130,10 @@ impl Simulation {
                     None => self.violation(format!("descriptor {number} was closed, and unknown")),
                 }
             }
+            Event::Custom { token, serial } => self.complete_custom(token, serial),
+            Event::Elsewhere { act } => self.act(act),
+            Event::Doorbell => self.doorbell_arrives(),
+            Event::Cancel { token } if self.cancel_custom(token) => {}
             Event::Cancel { token } => match self.flights.get_mut(&token.0) {
                 Some(flight) => {
                     flight.cancelled = true;

@@ -19,19 +19,25 @@
 //! written to while lent; completions that nobody took; descriptors that nobody closed.
 //!
 //! [`World`] is what tests see; `kernel.rs` has time and what happens in it, `flight.rs` the
-//! attempts at an operation, `descriptors.rs` the numbers, `network.rs` the sockets, and
-//! `driver.rs` puts them behind the seam.
+//! attempts at an operation, `custom.rs` operations of an embedder's, `descriptors.rs` the numbers,
+//! `network.rs` the sockets, `elsewhere.rs` other threads, and `driver.rs` puts it all behind the
+//! seam.
 
 mod behaviour;
+mod custom;
 mod descriptors;
 mod driver;
+mod elsewhere;
 mod flight;
 mod kernel;
 mod network;
 
 use std::{cell::RefCell, net::SocketAddr, os::fd::OwnedFd, rc::Rc};
 
-pub(crate) use self::behaviour::{Behaviour, Random};
+pub(crate) use self::{
+    behaviour::{Behaviour, Random},
+    custom::{Alarm, Nop},
+};
 use self::{driver::SimulatedDriver, kernel::Simulation};
 use super::{buffers::Pool, driver::Nanoseconds};
 
@@ -106,7 +112,8 @@ impl World {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.0.borrow().flights.len()
+        let simulation = self.0.borrow();
+        simulation.flights.len() + simulation.customs.len()
     }
 
     /// Descriptors that are open.

@@ -7,7 +7,7 @@ use std::{io::Write, os::fd::AsRawFd, os::unix::net::UnixStream};
 
 use io_uring::{IoUring, opcode, squeue, types};
 
-use super::{buffer_ring::BufferRing, setup, setup::RingRefused, with_receive_limit};
+use super::{buffer_ring::BufferRing, entry::with_receive_limit, setup, setup::RingRefused};
 use crate::ring::buffers::Pool;
 
 /// What a ring uses beyond the floor, which is Linux 6.1.

@@ -19,6 +19,7 @@
 mod buffer_ring;
 mod capabilities;
 mod doorbell;
+mod entry;
 mod setup;
 
 use std::{
@@ -33,7 +34,12 @@ use std::{
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use self::{buffer_ring::BufferRing, doorbell::RingDoorbell};
+pub(super) use self::entry::ties_to_others;
+use self::{
+    buffer_ring::BufferRing,
+    doorbell::RingDoorbell,
+    entry::{with_poll_first, with_receive_limit},
+};
 pub use self::{
     capabilities::Capabilities,
     setup::{Restrictions, RingRefused},
@@ -404,30 +410,6 @@ fn unregister_ring(ring: RawFd, index: RawFd) {
     let _ = unsafe {
         libc::syscall(libc::SYS_io_uring_register, ring, UNREGISTER_RING_FDS, &raw mut update, 1)
     };
-}
-
-/// The bytes of an entry, for the fields that the `io-uring` crate does not name.
-fn entry_bytes(entry: &mut squeue::Entry) -> &mut [u8; 64] {
-    const { assert!(size_of::<squeue::Entry>() == 64) };
-    // SAFETY: an entry is the kernel's io_uring_sqe, 64 bytes of plain integers (`repr(C)`), for
-    // which any bytes are valid, and the borrow is exclusive.
-    unsafe { &mut *std::ptr::from_mut(entry).cast() }
-}
-
-/// Lets a multishot receive end after `limit` bytes; 0 is no limit (Linux 6.17: `sqe->optlen`).
-fn with_receive_limit(mut entry: squeue::Entry, limit: u32) -> squeue::Entry {
-    if limit > 0 {
-        entry_bytes(&mut entry)[44..48].copy_from_slice(&limit.to_ne_bytes());
-    }
-    entry
-}
-
-/// Waits for data before the first attempt to receive (IORING_RECVSEND_POLL_FIRST in
-/// `sqe->ioprio`).
-fn with_poll_first(mut entry: squeue::Entry) -> squeue::Entry {
-    const POLL_FIRST: u8 = 1;
-    entry_bytes(&mut entry)[if cfg!(target_endian = "little") { 2 } else { 3 }] |= POLL_FIRST;
-    entry
 }
 
 /// Parts of the kernel's interface (include/uapi/linux/io_uring.h) that the `io-uring` crate does
