@@ -45,7 +45,7 @@ impl Inner {
             entry.ended(kind);
         }
         let released = entry.is_released();
-        let driver = &mut *self.driver;
+        let driver = &mut **self.driver;
         match &mut entry.slot {
             Slot::Stream(stream) => match kind {
                 Kind::Receive => {
@@ -108,7 +108,7 @@ impl Inner {
             }
             if let Slot::Stream(stream) = &mut entry.slot {
                 stream.receive.starved = false;
-                room -= usize::from(arm_receive(entry, &mut *self.driver, key));
+                room -= usize::from(arm_receive(entry, &mut **self.driver, key));
             }
         }
         available > 0 && !self.starved.is_empty()

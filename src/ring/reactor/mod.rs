@@ -17,6 +17,7 @@ mod streams;
 use std::{
     cell::{Cell, RefCell},
     io,
+    mem::ManuallyDrop,
     rc::Rc,
     sync::Arc,
     task::{Context, Waker},
@@ -44,8 +45,9 @@ pub(crate) struct Reactor {
 }
 
 struct Inner {
-    slots: Slots,
-    driver: Box<dyn Driver>,
+    /// Both are dropped only when nothing is in flight.
+    slots: ManuallyDrop<Slots>,
+    driver: ManuallyDrop<Box<dyn Driver>>,
     starved: Starved,
     /// What operations of embedders owned: their code, to be dropped when nothing is borrowed.
     ended: Vec<Box<dyn std::any::Any>>,
@@ -62,8 +64,8 @@ impl Reactor {
         let now = driver.now();
         Reactor {
             inner: RefCell::new(Inner {
-                slots: Slots::new(),
-                driver,
+                slots: ManuallyDrop::new(Slots::new()),
+                driver: ManuallyDrop::new(driver),
                 starved: Starved::default(),
                 ended: Vec::new(),
             }),
@@ -135,7 +137,8 @@ impl Reactor {
     /// Cancels everything, whoever holds it, and turns until nothing is in flight or `bound` has
     /// passed. Returns how many slots are left.
     pub(crate) fn wind_down(&self, bound: Duration) -> usize {
-        for key in self.inner.borrow().slots.held() {
+        let held = self.inner.borrow().slots.held();
+        for key in held {
             self.release(key);
         }
         let deadline = self.clock().saturating_add(nanoseconds(bound));
@@ -163,7 +166,7 @@ impl Reactor {
 
 impl Inner {
     fn entry(&mut self, key: Key) -> Option<(&mut Entry, &mut dyn Driver)> {
-        Some((self.slots.entry(key)?, &mut *self.driver))
+        Some((self.slots.entry(key)?, &mut **self.driver))
     }
 
     fn release(&mut self, key: Key) {
@@ -189,6 +192,21 @@ impl Inner {
         if let Slot::Custom(custom) = slot {
             self.ended.push(custom.owned);
         }
+    }
+}
+
+impl Drop for Inner {
+    /// Leaks slots and driver where something is in flight: where an executor ended without
+    /// [`Reactor::wind_down`] (its own code panicked), or the kernel took too long over it. Better
+    /// memory and descriptors that nobody has any more than a kernel that writes to somebody else's.
+    fn drop(&mut self) {
+        if self.slots.occupied() > 0 {
+            return;
+        }
+        // SAFETY: neither is used after this, nor dropped elsewhere: this runs once, at the end.
+        unsafe { ManuallyDrop::drop(&mut self.slots) };
+        // SAFETY: the same.
+        unsafe { ManuallyDrop::drop(&mut self.driver) };
     }
 }
 

@@ -188,8 +188,9 @@ impl Reactor {
         call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
         let fd = self.with_fd(key, |_, fd| Ok(fd.as_raw_fd()))?;
-        // SAFETY: the slot keeps the descriptor open until it is released, which only the handle
-        // that called this does, and it is borrowed for the call.
+        // SAFETY: the slot owns the descriptor and closes it only after it was released. Its handle
+        // does that when it is dropped, and is borrowed here until `call` returns; the executor does
+        // it at its end, which cannot come while a task, or its destructor, is in this call.
         call(unsafe { BorrowedFd::borrow_raw(fd) })
     }
 

@@ -2,6 +2,7 @@
 //! what may happen to them.
 
 mod custom;
+mod reactor;
 mod receive;
 mod send;
 mod slots;

@@ -124,8 +124,9 @@ fn limits_receives(ring: &mut IoUring) -> std::io::Result<bool> {
     ours.write_all(b"abcdef")?;
     let entry = opcode::RecvMulti::new(types::Fd(theirs.as_raw_fd()), 0).build().user_data(1);
     let entry = with_receive_limit(entry, LIMIT);
-    // SAFETY: the receive writes into the buffer ring's pool alone, which outlives the ring's last
-    // completion: `finish` below waits for it.
+    // SAFETY: the receive writes into the buffer ring's pool alone, and only inside of an enter of
+    // this ring (DEFER_TASKRUN). `finish` below waits for its end, with the pool still there; after an
+    // error before that, this ring is not entered any more.
     unsafe { ring.submission().push(&entry) }.map_err(|_| std::io::ErrorKind::OutOfMemory)?;
     let mut received = 0;
     let mut more = true;

@@ -59,7 +59,8 @@ use crate::sys::{
 const EVENTFD: Token = Token(1 << 32 | Kind::Doorbell as u64);
 
 pub(crate) struct RingDriver {
-    // Fields are dropped in this order: the ring goes before the memory that it was lent.
+    // Dropped only when nothing is in flight (`reactor/mod.rs`): the kernel then uses none of what
+    // is named here, though a doorbell elsewhere may keep the ring open.
     ring: IoUring,
     buffers: Vec<BufferRing>,
     /// The ring's descriptor, or its index among the thread's registered rings.
@@ -109,7 +110,7 @@ impl RingDriver {
             let eventfd = rustix::event::eventfd(0, flags);
             Some(eventfd.map_err(|error| failed("making an eventfd")(error.into()))?)
         };
-        // SAFETY: the ring is open for the whole of this function.
+        // SAFETY: `ring` keeps its descriptor open until after this borrow's last use, below.
         let ring_fd = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
         let duplicate =
             ring_fd.try_clone_to_owned().map_err(failed("duplicating the ring's descriptor"))?;
@@ -152,8 +153,11 @@ impl RingDriver {
     }
 
     fn push_now(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: what an entry points to is owned by its slot until the last completion of the
-        // operation, as `Operation` demands; entries without a slot use no memory.
+        // SAFETY: what an entry points to stays where it is until the last completion of the
+        // operation. For operations of sockets `Operation` demands that of the slots, which free
+        // nothing before; for an embedder's, `CustomOperation` demands it of the implementor, whom
+        // the slot keeps as long. The others (cancel, close, doorbell, the poll of the eventfd) point
+        // to no memory.
         let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
         self.pending += u32::from(pushed);
         pushed
@@ -181,8 +185,9 @@ impl RingDriver {
             timeout: timeout.map_or(0, |timeout| &raw const *timeout as u64),
             ..Default::default()
         };
-        // SAFETY: `arguments` and the timeout that it points to live through the call, and the
-        // size is theirs. The submission queue was filled by `push_now`.
+        // SAFETY: `arguments` and the timeout that it points to live through the call, and the size
+        // is that of `arguments`, laid out as the kernel's structure. What the entries of the
+        // submission queue point to is the concern of `push_now`, which alone fills it.
         let taken = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
@@ -247,7 +252,8 @@ impl Driver for RingDriver {
             // In blocking mode: the ring waits by itself, and would give EAGAIN otherwise.
             Operation::Accept => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
             Operation::Connect { address } => {
-                // SAFETY: the slot owns the address until the connect has completed.
+                // SAFETY: as `Operation` demands, the slot owns the address until the connect has
+                // completed, which it has not begun yet, and changes nothing of it.
                 let address = unsafe { &*address };
                 opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
             }
