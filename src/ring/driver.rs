@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use crate::sys::dial::{DialError, UpstreamOptions};
+use crate::sys::{
+    delivery::Delivery,
+    dial::{DialError, UpstreamOptions},
+};
 
 /// Nanoseconds on a driver's own clock, which starts at some point before its first turn.
 pub(crate) type Nanoseconds = u64;
@@ -224,6 +227,8 @@ pub(crate) trait Driver {
     fn reset_on_close(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
     fn local_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr>;
     fn peer_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr>;
+    /// How far the peer has taken what was sent.
+    fn delivery(&self, fd: BorrowedFd<'_>) -> io::Result<Delivery>;
 }
 
 /// A duration in nanoseconds; more than 584 years is for ever.

@@ -288,7 +288,8 @@ pub fn block_on<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Resu
 ///
 /// # Errors
 ///
-/// `Unsupported` where this thread's driver is no ring. What the kernel refuses, an operation that
+/// `Unsupported` where this thread's driver is no ring; `InvalidInput` for an entry with a flag that
+/// [`CustomOperation`] forbids. What the kernel refuses, an operation that
 /// the ring's restrictions forbid for instance (EACCES), is in the result.
 ///
 /// # Cancel safety

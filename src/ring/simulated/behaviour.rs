@@ -55,6 +55,8 @@ pub(crate) struct Behaviour {
     pub(crate) turn: Nanoseconds,
     /// Bytes that a socket holds for its owner to receive.
     pub(crate) window: usize,
+    /// Bytes that a socket holds for its peer beyond that, not acknowledged.
+    pub(crate) send_buffer: usize,
     /// A receive or a send takes less than it could.
     pub(crate) partly: u8,
     /// A send completes before all of it is sent, without a failure.
@@ -89,6 +91,7 @@ impl Behaviour {
             latency: 0,
             turn: 0,
             window: 64 << 10,
+            send_buffer: 0,
             partly: 0,
             short_send: 0,
             ends: 0,
@@ -112,6 +115,7 @@ impl Behaviour {
             latency: random.pick(&[0, 100, 10_000, 1_000_000]),
             turn: random.pick(&[0, 0, 700, 40_000]),
             window: random.scale(64 << 10) as usize,
+            send_buffer: random.pick(&[0, 0, 1, 8 << 10]),
             partly: random.pick(&[0, 20, 90]),
             short_send: random.pick(&[0, 5, 60]),
             ends: random.pick(&[0, 5, 60]),

@@ -3,6 +3,7 @@
 
 mod custom;
 mod doorbells;
+mod reactor;
 mod receive;
 mod send;
 mod slots;
