@@ -8,10 +8,9 @@
 use std::{
     future::{Future, poll_fn},
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     pin::pin,
     task::Poll,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -22,28 +21,12 @@ use evenkeel::{
     shard::Shard,
 };
 
-const MESSAGE: [u8; 64] = [7; 64];
+use origin::echo_origin;
 
-/// Echoes what each connection sends until it ends.
-fn echo_origin() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            stream.set_nodelay(true).unwrap();
-            thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(received @ 1..) = stream.read(&mut buffer) {
-                    if stream.write_all(&buffer[..received]).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
+#[path = "../tests/stage/origin.rs"]
+mod origin;
+
+const MESSAGE: [u8; 64] = [7; 64];
 
 /// A proxy of one shard with one listener.
 fn proxy(listener: Listener) -> (Proxy, SocketAddr) {

@@ -3,6 +3,14 @@
 //! It is the stream, and with it everything that belongs to the connection's life: its load on the
 //! shard, its place under a listener's limit, its counts. They end when it is dropped, and not
 //! before.
+//!
+//! # Served or rejected
+//!
+//! Each connection counts once, as served or as rejected. Which of them it is, is for its service to
+//! say; as counters never go down, neither is counted until that is clear. (The gauge of open
+//! connections has it from the start.) A connection is served from when its service first uses it to
+//! receive or send, or begins to connect on its behalf, and at the latest when it is dropped without
+//! having been rejected.
 
 use std::{
     fmt, io,
@@ -38,11 +46,19 @@ struct Inner {
     proxied: Option<Box<(SocketAddr, SocketAddr)>>,
     expects_proxy_header: bool,
     close_reason: Option<CloseReason>,
-    rejected: bool,
+    counted: Counted,
     shard: Shard,
     route: Rc<RouteOnShard>,
     /// Its places under the listener's limit and under the destination's.
     _limits: [Option<LimitGuard>; 2],
+}
+
+/// What a connection has been counted as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    NotYet,
+    Served,
+    Rejected,
 }
 
 impl Connection {
@@ -54,7 +70,6 @@ impl Connection {
         route: Rc<RouteOnShard>,
         limits: [Option<LimitGuard>; 2],
     ) -> Connection {
-        route.cells.connections.increment();
         route.cells.active.add(1);
         let inner = Inner {
             stream,
@@ -62,7 +77,7 @@ impl Connection {
             proxied: None,
             expects_proxy_header,
             close_reason: None,
-            rejected: false,
+            counted: Counted::NotYet,
             shard,
             route,
             _limits: limits,
@@ -118,15 +133,26 @@ impl Connection {
         self.inner.close_reason = Some(reason);
     }
 
-    /// Closes the connection, which was not served. It counts as rejected.
+    /// Closes the connection, which was not served. It counts as rejected, unless something was
+    /// received from it or sent to it: then it counts as served, and closed.
     pub fn reject(mut self, reason: RejectReason) {
         self.mark_rejected(reason);
     }
 
     /// Says that the connection, which is about to be dropped, was not served.
     pub(crate) fn mark_rejected(&mut self, reason: RejectReason) {
-        self.inner.route.cells.rejected.increment(reason);
-        self.inner.rejected = true;
+        if self.inner.counted == Counted::NotYet {
+            self.inner.counted = Counted::Rejected;
+            self.inner.route.cells.rejected.increment(reason);
+        }
+    }
+
+    /// Says that the connection is being served.
+    pub(crate) fn mark_served(&mut self) {
+        if self.inner.counted == Counted::NotYet {
+            self.inner.counted = Counted::Served;
+            self.inner.route.cells.connections.increment();
+        }
     }
 
     /// Counts what is in flight on the connection in its shard's load, for the policies that look at
@@ -190,7 +216,10 @@ impl Connection {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.route.cells.active.add(-1);
-        if !self.rejected {
+        if self.counted == Counted::NotYet {
+            self.route.cells.connections.increment();
+        }
+        if self.counted != Counted::Rejected {
             let default = match self.shard.is_cutting() {
                 true => CloseReason::Drain,
                 false => CloseReason::Done,
@@ -209,8 +238,10 @@ impl Deref for Connection {
     }
 }
 
+/// Receiving and sending take the stream so, and make the connection one that is served.
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut Stream {
+        self.mark_served();
         &mut self.inner.stream
     }
 }

@@ -28,8 +28,8 @@ pub mod upstream;
 pub use self::{
     connection::Connection,
     error::{Error, Result},
-    listener::{Listener, Pattern, PatternError},
-    proxy::{AcceptorPlacement, BoundListener, Builder, Drain, Drained, Limits, Pin, Proxy},
+    listener::{Limits, Listener, Pattern, PatternError},
+    proxy::{AcceptorPlacement, BoundListener, Builder, Drain, Drained, Pin, Proxy, Reload},
     relay::Relay,
     service::{Service, ServiceFactory},
 };

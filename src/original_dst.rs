@@ -36,11 +36,12 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
 };
 
 use rustix::{io::Errno, net::getsockname, net::sockopt};
 
-pub use crate::sys::addresses::OwnAddresses;
+pub use crate::sys::{address_watch::WatchedAddresses, addresses::OwnAddresses};
 
 /// What the kernel knows about where a connection was going.
 ///
@@ -179,8 +180,9 @@ fn is_same(a: SocketAddr, b: SocketAddr) -> bool {
 
 /// Tells whether a connection to some address would arrive at this proxy itself.
 ///
-/// Made of the addresses that the proxy's own sockets are really bound to, and of a snapshot of this host's addresses.
-/// Another host's address is never a loop, whatever the port: a neighbour's proxy listens on the same one.
+/// Made of the addresses that the proxy's own sockets are really bound to, and of this host's addresses: those of one
+/// moment, or watched, so that one which the host is given later is known before the first connection to it. Another
+/// host's address is never a loop, whatever the port: a neighbour's proxy listens on the same one.
 ///
 /// Ask for the address that a connection is about to be made to. Where its connections are themselves redirected back
 /// to the proxy, by rules that do not exempt it, no address shows it; the rules must.
@@ -190,13 +192,49 @@ pub struct Loops {
     /// Ports bound on `0.0.0.0`, or on `[::]`, which takes IPv4 connections too.
     any_v4: HashSet<u16>,
     any_v6: HashSet<u16>,
-    own: OwnAddresses,
+    own: Own,
+}
+
+/// Where the host's addresses are looked up.
+#[derive(Clone, Debug)]
+enum Own {
+    AsTheyWere(OwnAddresses),
+    AsTheyAre(Arc<WatchedAddresses>),
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Own::AsTheyWere(OwnAddresses::default())
+    }
+}
+
+impl Own {
+    /// A loop that is not seen does harm without end, so an address that cannot be told counts as the host's.
+    fn may_contain(&self, address: IpAddr) -> bool {
+        match self {
+            Own::AsTheyWere(own) => own.contains(address),
+            Own::AsTheyAre(own) => own.contains(address) != Some(false),
+        }
+    }
 }
 
 impl Loops {
     /// `bound` are the local addresses of the listening sockets, as the kernel gives them. Those of `[::]` are taken to
     /// accept IPv4 as well, as this crate's do.
     pub fn new(bound: impl IntoIterator<Item = SocketAddr>, own: OwnAddresses) -> Self {
+        Loops::of(bound, Own::AsTheyWere(own))
+    }
+
+    /// The same, with the host's addresses as they are whenever it is asked. Where they cannot be read, an address that
+    /// is not known counts as the host's.
+    pub fn watching(
+        bound: impl IntoIterator<Item = SocketAddr>,
+        own: Arc<WatchedAddresses>,
+    ) -> Self {
+        Loops::of(bound, Own::AsTheyAre(own))
+    }
+
+    fn of(bound: impl IntoIterator<Item = SocketAddr>, own: Own) -> Self {
         let mut loops = Loops { own, ..Loops::default() };
         for address in bound.into_iter().map(canonical) {
             let port = address.port();
@@ -216,7 +254,8 @@ impl Loops {
         loops
     }
 
-    /// Whether connecting to `destination` would reach one of the bound sockets.
+    /// Whether connecting to `destination` would reach one of the bound sockets. The host's addresses are asked only
+    /// about a port that is bound on all of them.
     pub fn is_loop(&self, destination: SocketAddr) -> bool {
         let (ip, port) = (destination.ip().to_canonical(), destination.port());
         let (ip, any) = match ip {
@@ -227,7 +266,7 @@ impl Loops {
             ip @ IpAddr::V6(_) => (ip, &self.any_v6),
         };
         self.exact.contains(&SocketAddr::new(ip, port))
-            || (any.contains(&port) && self.own.contains(ip))
+            || (any.contains(&port) && self.own.may_contain(ip))
     }
 }
 

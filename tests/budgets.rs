@@ -3,6 +3,8 @@
 //! Each budget lies some way above what was measured, so that it fails for a cost that was added and
 //! not for the weather. None of them is a time.
 
+#[path = "stage/alone.rs"]
+mod alone;
 #[path = "budgets/locked_memory.rs"]
 mod locked_memory;
 #[path = "budgets/memory.rs"]
@@ -11,6 +13,8 @@ mod memory;
 mod process;
 #[path = "budgets/system_calls.rs"]
 mod system_calls;
+#[path = "budgets/ten_thousand.rs"]
+mod ten_thousand;
 #[path = "budgets/traffic.rs"]
 mod traffic;
 #[path = "budgets/workers.rs"]

@@ -6,29 +6,17 @@ mod cli;
 #[path = "../examples/sidecar/config/mod.rs"]
 mod config;
 
+mod sidecar_binary;
+
 use std::{
     path::PathBuf,
     process::{Command, Output},
-    sync::OnceLock,
 };
 
-/// The sidecar that cargo has built beside this test, or builds now if only this test was asked for.
+use sidecar_binary::SIDECAR;
+
 fn sidecar(arguments: &[&str]) -> Output {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let binary = BINARY.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
-        let binary = profile.join("examples/sidecar");
-        if !binary.exists() {
-            let built = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "--example", "sidecar"])
-                .args(profile.ends_with("release").then_some("--release"))
-                .status();
-            assert!(built.unwrap().success());
-        }
-        binary
-    });
-    Command::new(binary).args(arguments).output().unwrap()
+    Command::new(&*SIDECAR).args(arguments).output().unwrap()
 }
 
 /// A file that is there for as long as the value is.

@@ -7,9 +7,8 @@ mod capture;
 mod failure;
 #[path = "iptables/namespace.rs"]
 mod namespace;
-#[path = "iptables/program.rs"]
-mod program;
 #[path = "iptables/sidecar.rs"]
 mod sidecar;
+mod sidecar_binary;
 #[path = "iptables/state.rs"]
 mod state;

@@ -10,7 +10,7 @@ use std::{
 use evenkeel::original_dst::{Destination, Loops, OwnAddresses, lookup, lookup_transparent};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use netns::{End, IP, IPTABLES, NFT, Namespace, TPROXY, connect, isolated};
+use netns::{End, IP, IPTABLES, NFT, Namespace, TPROXY, as_an_ordinary_user, connect, isolated};
 
 mod netns;
 
@@ -286,4 +286,11 @@ fn the_public_trait_answers_as_the_functions_do() {
             assert_eq!(found, Destination::Redirected(at("192.0.2.1:80")));
         });
     });
+}
+
+/// The same by somebody who is root in a user namespace only.
+#[test]
+fn found_in_a_user_namespace() {
+    let tests = ["redirected", "tproxy", "made_to", "not_tracked", "reset_before", "loops"];
+    as_an_ordinary_user("found_in_a_user_namespace", &tests);
 }

@@ -2,11 +2,16 @@
 
 #[path = "redirect/carried.rs"]
 mod carried;
+#[path = "redirect/gained.rs"]
+mod gained;
+#[path = "stage/kernel.rs"]
+mod kernel;
 mod netns;
-#[path = "iptables/program.rs"]
-mod program;
+#[path = "stage/origin.rs"]
+mod origin;
 #[path = "redirect/refused.rs"]
 mod refused;
+mod sidecar_binary;
 #[path = "redirect/sidecar_rules.rs"]
 mod sidecar_rules;
 #[path = "redirect/stage.rs"]

@@ -2,41 +2,23 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-use evenkeel::{
-    Builder, Drain, Limits, Listener, Proxy, Relay, accept::Balance, ring::Capabilities,
-};
+use evenkeel::{Builder, Drain, Limits, Listener, Proxy, Relay, accept::Balance};
+
+use origin::echo_origin;
+
+#[path = "stage/kernel.rs"]
+mod kernel;
+#[path = "stage/origin.rs"]
+mod origin;
 
 /// A proxy that uses no more of io_uring than the kernel that EVENKEEL_KERNEL names.
 fn builder() -> Builder {
-    let mask = match std::env::var("EVENKEEL_KERNEL").as_deref() {
-        Ok("6.1") => Capabilities::LINUX_6_1,
-        Ok("6.12") => Capabilities::LINUX_6_12,
-        Ok(other) => panic!("EVENKEEL_KERNEL is {other:?}: write 6.1 or 6.12"),
-        Err(_) => Capabilities::ALL,
-    };
-    Proxy::builder().capabilities(mask)
-}
-
-/// Echoes what each connection sends until it ends.
-fn echo_origin() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            thread::spawn(move || {
-                let mut writer = stream.try_clone().unwrap();
-                let _ = std::io::copy(&mut stream, &mut writer);
-                let _ = writer.shutdown(Shutdown::Write);
-            });
-        }
-    });
-    address
+    Proxy::builder().capabilities(kernel::capabilities())
 }
 
 fn relay_to(origin: SocketAddr) -> Listener {

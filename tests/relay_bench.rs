@@ -6,10 +6,13 @@
 mod message;
 #[path = "../benches/relay/statistics.rs"]
 mod statistics;
+#[path = "../benches/relay/work.rs"]
+mod work;
 
 use message::{Assembler, Order, REQUEST_LEN};
 use proptest::prelude::*;
 use statistics::median;
+use work::{Work, largest_over_mean, thread_times};
 
 #[test]
 fn median_of_few_values_has_no_interval() {
@@ -26,6 +29,32 @@ fn interval_lies_at_the_tabled_ranks() {
         let expected = (f64::from(rank), f64::from(n + 1 - rank));
         assert_eq!(median(&values).interval, Some(expected), "of {n} values");
     }
+}
+
+#[test]
+fn what_a_relay_says_of_its_work_is_read_back() {
+    let work = Work { turns: 10, completions: 25, busiest: 1.25 };
+    assert_eq!(format!("{work}\n").parse(), Ok(work));
+    assert_eq!(work.completions_per_turn(), 2.5);
+    assert!("10 25".parse::<Work>().is_err());
+}
+
+#[test]
+fn evenness_is_the_largest_over_the_mean() {
+    assert_eq!(largest_over_mean(&[2.0, 2.0, 2.0]), 1.0);
+    assert_eq!(largest_over_mean(&[1.0, 3.0]), 1.5);
+    assert_eq!(largest_over_mean(&[]), 1.0);
+}
+
+#[test]
+fn the_times_of_threads_are_those_of_the_names_selected() {
+    let busy = std::thread::Builder::new().name("busy-7".to_owned()).spawn(|| {
+        let started = std::time::Instant::now();
+        while started.elapsed() < std::time::Duration::from_millis(20) {}
+        thread_times(|name| name == "busy-7").unwrap()
+    });
+    let times = busy.unwrap().join().unwrap();
+    assert!(times.len() == 1 && times[0] > 0.0, "{times:?}");
 }
 
 proptest! {

@@ -15,3 +15,4 @@ mod process;
 mod refused;
 #[path = "sidecar/reload.rs"]
 mod reload;
+mod sidecar_binary;

@@ -18,17 +18,12 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::ring::{Chunk, Event, GATHER_MAX, Kernel, Received, Ring, Shape};
+use crate::work::Work;
 
 const BUFFERS: u16 = 1024;
 const BUFFER_LEN: u32 = 4096;
 /// Starved receives wait for this many free buffers, lest each take one and starve again.
 const RESUME_AT: u16 = BUFFERS / 4;
-
-/// What the relay did in its life.
-pub(crate) struct Work {
-    pub(crate) turns: u64,
-    pub(crate) completions: u64,
-}
 
 /// Relays until standard input ends.
 ///
@@ -69,7 +64,7 @@ pub(crate) fn run(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Work> 
                 }
                 Event::InputClosed => {
                     let Ring { turns, completions, .. } = relay.ring;
-                    return Ok(Work { turns, completions });
+                    return Ok(Work { turns, completions, busiest: 1.0 });
                 }
                 event => relay.on_connection_event(event),
             }

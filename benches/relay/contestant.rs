@@ -16,9 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use ::evenkeel::AcceptorPlacement;
 
-use crate::bare_ring::{self, Work};
+use crate::bare_ring;
 use crate::evenkeel;
 use crate::process;
+use crate::work::Work;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -47,14 +48,19 @@ pub(crate) struct Running {
 }
 
 /// Runs a role of this executable in the calling process, until standard input ends.
-pub(crate) fn play(role: &str, listen: SocketAddr, upstream: SocketAddr) -> io::Result<()> {
+pub(crate) fn play(
+    role: &str,
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    shards: usize,
+) -> io::Result<()> {
     let work = match role {
         "bare-ring" => bare_ring::run(listen, upstream)?,
-        "evenkeel" => evenkeel::run(listen, upstream, AcceptorPlacement::OwnThread)?,
-        "evenkeel-on-shard" => evenkeel::run(listen, upstream, AcceptorPlacement::OnShard)?,
+        "evenkeel" => evenkeel::run(listen, upstream, shards, AcceptorPlacement::OwnThread)?,
+        "evenkeel-on-shard" => evenkeel::run(listen, upstream, shards, AcceptorPlacement::OnShard)?,
         _ => return Err(io::Error::other(format!("there is no role `{role}`"))),
     };
-    println!("{} {}", work.turns, work.completions);
+    println!("{work}");
     Ok(())
 }
 
@@ -86,13 +92,14 @@ impl Contestant {
         }
     }
 
-    /// Starts the relay on the CPUs of the calling thread and waits until it accepts.
+    /// Starts the relay on the CPUs of the calling thread and waits until it accepts. `shards` is
+    /// for the library; the others have one thread.
     ///
     /// # Errors
     /// The program is missing, ended at once, or did not accept within 10 seconds.
-    pub(crate) fn start(&self, upstream: SocketAddr) -> io::Result<Running> {
+    pub(crate) fn start(&self, upstream: SocketAddr, shards: usize) -> io::Result<Running> {
         let address = free_address()?;
-        let (mut command, files) = self.command(address, upstream)?;
+        let (mut command, files) = self.command(address, upstream, shards)?;
         let child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| {
                 let program = command.get_program().display();
@@ -109,11 +116,13 @@ impl Contestant {
         &self,
         listen: SocketAddr,
         upstream: SocketAddr,
+        shards: usize,
     ) -> io::Result<(Command, Option<Scratch>)> {
         match self {
             Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["--role", self.name()]);
+                command.args(["--shards", &shards.to_string()]);
                 command.args(["--listen", &listen.to_string()]);
                 command.args(["--upstream", &upstream.to_string()]);
                 Ok((command, None))
@@ -174,8 +183,7 @@ impl Running {
         self.end();
         let mut report = String::new();
         self.child.stdout.take()?.read_to_string(&mut report).ok()?;
-        let (turns, completions) = report.trim().split_once(' ')?;
-        Some(Work { turns: turns.parse().ok()?, completions: completions.parse().ok()? })
+        report.parse().ok()
     }
 
     /// End of input for the roles, SIGTERM for programs, SIGKILL for the deaf.

@@ -1,10 +1,11 @@
 //! What a byte relay costs, measured side by side.
 //!
-//! A relay in a process of its own on one CPU; a load generator and an origin on another. Reported
-//! is the relay's CPU time (user and system, all threads) for each request, or its memory for each
-//! idle connection. Machines drift by more than relays differ, so two contestants run in turns, in
-//! fresh processes, and what decides is the median of the pairs' ratios with its confidence interval.
-//! The same contestant against itself shows the noise.
+//! A relay in a process of its own on one CPU, or on one for each of its shards; a load generator and
+//! an origin on another, or on the same ones where none is left. Reported is the relay's CPU time
+//! (user and system, all threads) for each request, or its memory for each idle connection. Machines
+//! drift by more than relays differ, so two contestants run in turns, in fresh processes, and what
+//! decides is the median of the pairs' ratios with its confidence interval. The same contestant
+//! against itself shows the noise.
 //!
 //! ```text
 //! cargo bench --bench relay                            a short smoke run of the bare ring
@@ -12,7 +13,8 @@
 //! ```
 //!
 //! Reading order: [`scenario`] (what is measured), [`bare_ring`] (the yardstick), [`contestant`],
-//! [`load`] and [`origin`] (the two ends), [`ring`] and [`pool`] (the kernel), [`statistics`], [`probe`].
+//! [`load`] and [`origin`] (the two ends), [`ring`] and [`pool`] (the kernel), [`statistics`], [`probe`],
+//! [`work`].
 
 mod bare_ring;
 mod contestant;
@@ -27,9 +29,11 @@ mod report;
 mod ring;
 mod scenario;
 mod statistics;
+mod work;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::ParseIntError;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,7 +55,9 @@ usage: cargo bench --bench relay -- [OPTIONS]
   --seconds S                        how long a run counts (1)
   --connections N                    (small, churn: 64; bulk: 1; idle: 10000)
   --count syscalls|instructions      count these with strace or perf, instead of comparing times
-  --relay-cpu N, --load-cpu N        (the first two usable CPUs)
+  --shards N                         of evenkeel; the others have one thread (1)
+  --relay-cpus LIST                  as 0,1 (the first usable CPUs, one a shard)
+  --load-cpus LIST                   (the next usable CPU, or else all)
   --verbose                          print every run
 ";
 
@@ -62,7 +68,7 @@ const QUICK_SMOKE: Duration = Duration::from_millis(100);
 enum Task {
     Usage,
     List,
-    Play { role: String, listen: SocketAddr, upstream: SocketAddr },
+    Play { role: String, listen: SocketAddr, upstream: SocketAddr, shards: usize },
     Smoke { duration: Duration },
     Compare { setting: Setting, a: Contestant, b: Option<Contestant>, pairs: usize, verbose: bool },
 }
@@ -84,11 +90,13 @@ fn main() -> ExitCode {
             println!("relay: benchmark");
             Ok(())
         }
-        Task::Play { role, listen, upstream } => contestant::play(&role, listen, upstream),
+        Task::Play { role, listen, upstream, shards } => {
+            contestant::play(&role, listen, upstream, shards)
+        }
         Task::Smoke { duration } => smoke(duration),
         Task::Compare { setting, a, b, pairs, verbose } => {
             let contestants: Vec<&Contestant> = std::iter::once(&a).chain(&b).collect();
-            process::pin(setting.load_cpu)
+            process::pin(&setting.load_cpus)
                 .and_then(|()| origin::start())
                 .and_then(|origin| compare(&setting, origin, &contestants, pairs, verbose))
         }
@@ -112,7 +120,9 @@ struct Options {
     duration: Duration,
     connections: Option<usize>,
     probe: Option<Probe>,
-    cpus: [Option<usize>; 2],
+    shards: usize,
+    relay_cpus: Vec<usize>,
+    load_cpus: Vec<usize>,
     verbose: bool,
     role: Option<String>,
     listen: SocketAddr,
@@ -134,7 +144,9 @@ fn parse() -> Result<Task, lexopt::Error> {
         duration: Duration::from_secs(1),
         connections: None,
         probe: None,
-        cpus: [None; 2],
+        shards: 1,
+        relay_cpus: Vec::new(),
+        load_cpus: Vec::new(),
         verbose: false,
         role: None,
         listen: nowhere,
@@ -154,10 +166,7 @@ fn parse() -> Result<Task, lexopt::Error> {
             Long("a") => options.a = parser.value()?.string()?,
             Long("b") => options.b = Some(parser.value()?.string()?),
             Long("command") => options.command = Some(parser.value()?.string()?),
-            Long("pairs") => {
-                let positive = |text: &str| text.parse().ok().filter(|&n| n > 0).ok_or("no number");
-                options.pairs = Some(parser.value()?.parse_with(positive)?);
-            }
+            Long("pairs") => options.pairs = Some(parser.value()?.parse_with(positive)?),
             Long("seconds") => {
                 options.duration = parser.value()?.parse_with(|text| {
                     let seconds = text.parse().ok().filter(|&seconds: &f64| seconds > 0.0);
@@ -169,8 +178,9 @@ fn parse() -> Result<Task, lexopt::Error> {
                 let probe = |name: &str| Probe::named(name).ok_or("syscalls or instructions");
                 options.probe = Some(parser.value()?.parse_with(probe)?);
             }
-            Long("relay-cpu") => options.cpus[0] = Some(parser.value()?.parse()?),
-            Long("load-cpu") => options.cpus[1] = Some(parser.value()?.parse()?),
+            Long("shards") => options.shards = parser.value()?.parse_with(positive)?,
+            Long("relay-cpus") => options.relay_cpus = parser.value()?.parse_with(cpu_list)?,
+            Long("load-cpus") => options.load_cpus = parser.value()?.parse_with(cpu_list)?,
             Long("verbose") => options.verbose = true,
             Long("role") => options.role = Some(parser.value()?.string()?),
             Long("listen") => options.listen = parser.value()?.parse()?,
@@ -186,6 +196,14 @@ fn parse() -> Result<Task, lexopt::Error> {
     options.into_task()
 }
 
+fn positive(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|&number| number > 0).ok_or("no number above 0")
+}
+
+fn cpu_list(text: &str) -> Result<Vec<usize>, ParseIntError> {
+    text.split(',').map(str::parse).collect()
+}
+
 impl Options {
     fn into_task(self) -> Result<Task, lexopt::Error> {
         if self.help {
@@ -195,21 +213,23 @@ impl Options {
             return Ok(Task::List);
         }
         if let Some(role) = self.role {
-            return Ok(Task::Play { role, listen: self.listen, upstream: self.upstream });
+            let Options { listen, upstream, shards, .. } = self;
+            return Ok(Task::Play { role, listen, upstream, shards });
         }
         let Some(scenario) = self.scenario else {
             let duration = if self.bench { SMOKE } else { QUICK_SMOKE };
             return Ok(Task::Smoke { duration });
         };
         let contestant = |name: &str| Contestant::named(name, self.command.as_deref());
-        let [relay_cpu, load_cpu] = cpus(self.cpus)?;
+        let (relay_cpus, load_cpus) = cpus(self.shards, self.relay_cpus, self.load_cpus)?;
         Ok(Task::Compare {
             setting: Setting {
                 scenario,
                 connections: self.connections.unwrap_or(scenario.default_connections()).max(1),
                 duration: self.duration,
-                relay_cpu,
-                load_cpu,
+                shards: self.shards,
+                relay_cpus,
+                load_cpus,
                 probe: self.probe,
             },
             a: contestant(&self.a)?,
@@ -220,16 +240,26 @@ impl Options {
     }
 }
 
-/// The relay's and the load's CPU: as asked for, or the first two usable ones.
-fn cpus(wanted: [Option<usize>; 2]) -> Result<[usize; 2], lexopt::Error> {
+/// The relay's and the load's CPUs: as asked for, or one a shard, and the next one for the load.
+fn cpus(
+    shards: usize,
+    relay: Vec<usize>,
+    load: Vec<usize>,
+) -> Result<(Vec<usize>, Vec<usize>), lexopt::Error> {
     let usable = process::usable_cpus().map_err(|error| format!("usable CPUs: {error}"))?;
-    let first = usable.first().copied().unwrap_or(0);
-    let second = usable.get(1).copied().unwrap_or(first);
-    let cpus = [wanted[0].unwrap_or(first), wanted[1].unwrap_or(second)];
-    if cpus[0] == cpus[1] {
-        eprintln!("relay bench: relay and load share CPU {first}: they will disturb each other");
+    let (for_relay, left) = usable.split_at(shards.min(usable.len()));
+    let relay = if relay.is_empty() { for_relay.to_vec() } else { relay };
+    let load = match left.first() {
+        _ if !load.is_empty() => load,
+        Some(&next) => vec![next],
+        None => usable,
+    };
+    if load.iter().any(|cpu| relay.contains(cpu)) {
+        eprintln!(
+            "relay bench: relay (CPUs {relay:?}) and load ({load:?}) will disturb each other"
+        );
     }
-    Ok(cpus)
+    Ok((relay, load))
 }
 
 /// Each scenario once, briefly, on the bare ring: does the instrument still work?
@@ -241,12 +271,20 @@ fn smoke(duration: Duration) -> io::Result<()> {
         eprintln!("SKIPPED relay bench: no io_uring here: {error}");
         return Ok(());
     }
-    let [relay_cpu, load_cpu] = cpus([None; 2]).map_err(io::Error::other)?;
-    process::pin(load_cpu)?;
+    let (relay_cpus, load_cpus) = cpus(1, Vec::new(), Vec::new()).map_err(io::Error::other)?;
+    process::pin(&load_cpus)?;
     let origin = origin::start()?;
     for scenario in Scenario::ALL {
         let connections = scenario.default_connections().min(256);
-        let setting = Setting { scenario, connections, duration, relay_cpu, load_cpu, probe: None };
+        let setting = Setting {
+            scenario,
+            connections,
+            duration,
+            shards: 1,
+            relay_cpus: relay_cpus.clone(),
+            load_cpus: load_cpus.clone(),
+            probe: None,
+        };
         compare(&setting, origin, [&Contestant::BareRing].as_slice(), 1, false)?;
     }
     Ok(())
@@ -262,14 +300,15 @@ fn compare(
 ) -> io::Result<()> {
     process::raise_open_files(2 * setting.connections as u64 + 1024);
     let limit = contestant::connection_limit();
-    let setting = &Setting { connections: setting.connections.min(limit), ..*setting };
+    let setting = &Setting { connections: setting.connections.min(limit), ..setting.clone() };
     println!(
-        "{}: {} connections, {pairs} runs of {:?}, relay on CPU {}, load and origin on CPU {}",
+        "{}: {} connections, {pairs} runs of {:?}, {} shards, relay on CPUs {:?}, load and origin on {:?}",
         setting.scenario.name(),
         setting.connections,
         setting.duration,
-        setting.relay_cpu,
-        setting.load_cpu,
+        setting.shards,
+        setting.relay_cpus,
+        setting.load_cpus,
     );
     if setting.connections == limit {
         println!("{:>12}  {limit} connections are all that the limit of open files allows", "");

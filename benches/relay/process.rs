@@ -15,10 +15,10 @@ pub(crate) fn usable_cpus() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| usable.is_set(cpu)).collect())
 }
 
-/// Puts the calling thread on one CPU; processes and threads that it starts inherit that.
-pub(crate) fn pin(cpu: usize) -> io::Result<()> {
+/// Puts the calling thread on these CPUs; processes and threads that it starts inherit that.
+pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
     let mut only = CpuSet::new();
-    only.set(cpu);
+    cpus.iter().for_each(|&cpu| only.set(cpu));
     sched_setaffinity(None, &only)?;
     Ok(())
 }

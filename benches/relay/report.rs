@@ -22,6 +22,7 @@ pub(crate) fn contestant(setting: &Setting, label: &str, runs: &[Measurement]) {
         (of(|run| Some(run.latency?[1])), " µs p99", 0),
         (of(|run| Some(run.latency?[2])), " µs p99.9", 0),
         (of(|run| run.completions_per_turn), " completions/turn", 1),
+        (of(|run| run.busiest), " busiest shard/mean", 3),
     ];
     for (value, suffix, digits) in columns {
         if let Some(value) = value {

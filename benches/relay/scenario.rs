@@ -13,6 +13,7 @@ use crate::load::{self, Workload};
 use crate::message::{Order, REQUEST_LEN};
 use crate::probe::{Probe, Probed};
 use crate::process::{self, CpuTime};
+use crate::work::Work;
 
 const SMALL: Order = Order { response_len: 128, last: false };
 const BODY: Order = Order { response_len: 64 << 20, last: false };
@@ -48,6 +49,8 @@ pub(crate) struct Measurement {
     pub(crate) latency: Option<[f64; 3]>,
     /// Completions reaped for each `io_uring_enter`, over the relay's whole life.
     pub(crate) completions_per_turn: Option<f64>,
+    /// CPU time of the busiest shard over the mean of all, where there are several.
+    pub(crate) busiest: Option<f64>,
     /// Divided by the requests or bodies.
     pub(crate) probed: Option<Probed>,
 }
@@ -92,26 +95,28 @@ impl Scenario {
 }
 
 /// Where the two sides run, and how much of it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) scenario: Scenario,
     pub(crate) connections: usize,
     pub(crate) duration: Duration,
-    pub(crate) relay_cpu: usize,
-    pub(crate) load_cpu: usize,
+    /// Of the library; the other contestants have one thread.
+    pub(crate) shards: usize,
+    pub(crate) relay_cpus: Vec<usize>,
+    pub(crate) load_cpus: Vec<usize>,
     pub(crate) probe: Option<Probe>,
 }
 
 impl Setting {
-    /// Starts the contestant on its CPU and measures it from the other one.
+    /// Starts the contestant on its CPUs and measures it from the others.
     pub(crate) fn measure(
         &self,
         contestant: &Contestant,
         origin: SocketAddr,
     ) -> io::Result<Measurement> {
-        process::pin(self.relay_cpu)?;
-        let started = contestant.start(origin);
-        process::pin(self.load_cpu)?;
+        process::pin(&self.relay_cpus)?;
+        let started = contestant.start(origin, self.shards);
+        process::pin(&self.load_cpus)?;
         let relay = started?;
         match self.scenario {
             Scenario::Idle => self.measure_idle(relay),
@@ -147,7 +152,8 @@ impl Setting {
             user_share: Some((user / cpu).min(1.0)),
             rate: Some(done / seconds),
             latency: (load.requests > 0).then(|| [0.5, 0.99, 0.999].map(percentile)),
-            completions_per_turn: work.map(|work| work.completions as f64 / work.turns as f64),
+            completions_per_turn: work.map(Work::completions_per_turn),
+            busiest: work.filter(|_| self.shards > 1).map(|work| work.busiest),
             probed: probed.map(|probed| probed.divided_by(done)),
         })
     }
@@ -171,6 +177,7 @@ impl Setting {
             rate: None,
             latency: None,
             completions_per_turn: None,
+            busiest: None,
             probed: None,
         })
     }

@@ -4,42 +4,33 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     os::fd::OwnedFd,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::{Arc, mpsc},
+    sync::Arc,
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
-    balance::{Balancer, NoShard},
-    entrance::{Entrance, Entrances, Place},
+    balance::{Balance, Balancer, NoShard},
+    command::Command,
+    entrance::{Entrances, Place},
 };
 use crate::{
     listener::{LimitGuard, table::ListenerId},
     ring::Nanoseconds,
     runtime::{Executor, Turns, sleep},
-    shard::{self, Accepted, Mailbox, Shared, inbox::Refused},
+    shard::{self, Accepted, Receiver, Shared, inbox::Refused},
     telemetry::{AcceptorCells, RejectReason},
 };
-
-/// What an acceptor is told.
-pub(crate) enum Command {
-    /// Answer, to show that the loop turns.
-    Answer(mpsc::Sender<usize>),
-    /// Accept on a socket.
-    Accept(Entrance),
-    /// Stop accepting for a listener, and say so.
-    StopAccepting(ListenerId, mpsc::Sender<()>),
-    /// End.
-    Stop,
-}
 
 /// One acceptor.
 pub(crate) struct Acceptor {
     index: usize,
     shards: Arc<[Arc<shard::Remote>]>,
     balancer: RefCell<Balancer>,
-    /// 0: no limit.
-    max_connections: u64,
+    /// What the balancer's policy was made of.
+    balance: RefCell<Arc<Balance>>,
     /// Shards that were given something since the last flush.
     touched: RefCell<Vec<bool>>,
     /// Connections that no inbox had room for.
@@ -50,46 +41,50 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
+    /// `None` where there is nothing to do for one: the kernel chooses the shards.
     pub(crate) fn new(
         index: usize,
         shards: Arc<[Arc<shard::Remote>]>,
-        balancer: Balancer,
-        max_connections: u64,
         shared: Arc<Shared>,
-    ) -> Acceptor {
-        Acceptor {
+    ) -> Option<Acceptor> {
+        let balance = Arc::clone(&shared.table.load().balance);
+        let balancer = Balancer::new(shared.loads.clone(), balance.policy()?);
+        Some(Acceptor {
             index,
             touched: RefCell::new(vec![false; shards.len()]),
             shards,
             balancer: RefCell::new(balancer),
-            max_connections,
+            balance: RefCell::new(balance),
             waiting: RefCell::default(),
             excluded: Cell::default(),
             cells: shared.registry.acceptor(index),
             shared,
-        }
+        })
     }
 
     /// Accepts as it is told until it is told to stop.
-    pub(crate) async fn run(self, commands: Arc<Mailbox<Command>>) {
+    pub(crate) async fn run(self, commands: Receiver<Command>) {
         let index = self.index;
-        let shared = Arc::clone(&self.shared);
-        let entrances = Entrances::new(Rc::new(self), shared);
-        let mut received = VecDeque::new();
-        loop {
-            commands.receive(&mut received).await;
-            for command in received.drain(..) {
-                match command {
-                    Command::Answer(to) => drop(to.send(index)),
-                    Command::Accept(entrance) => entrances.open(entrance),
-                    Command::StopAccepting(listener, done) => {
-                        entrances.close(listener).await;
-                        let _ = done.send(());
-                    }
-                    Command::Stop => return,
-                }
+        let _dying = Dying { index };
+        let starved = Arc::clone(&self.shared.starved_acceptors);
+        Entrances::new(Rc::new(self), starved).obey(index, &commands).await;
+    }
+
+    /// Takes over what a reload has changed, and gives the cap on connections in all.
+    fn renew(&self) -> u64 {
+        let table = self.shared.table.load();
+        let mut balancer = self.balancer.borrow_mut();
+        balancer.cap_connections_per_shard(table.limits.connections_per_shard);
+        let mut balance = self.balance.borrow_mut();
+        if !Arc::ptr_eq(&balance, &table.balance) {
+            *balance = Arc::clone(&table.balance);
+            // What makes a policy is the embedder's code.
+            match catch_unwind(AssertUnwindSafe(|| balance.policy())) {
+                Ok(Some(policy)) => balancer.set_policy(policy),
+                _ => tracing::error!("no policy came of {balance:?}: the one of before stays"),
             }
         }
+        table.limits.connections
     }
 
     /// Gives a connection to the shard that `guard` counts it on, or to another one where that has
@@ -102,11 +97,14 @@ impl Acceptor {
             match self.shards[shard].inbox.push(accepted) {
                 Ok(()) => {
                     self.touched.borrow_mut()[shard] = true;
+                    // Once for a connection, however many have refused it.
+                    if !excluded.is_empty() {
+                        self.cells.handoffs_redealt.increment();
+                    }
                     break Ok(());
                 }
                 Err(Refused { item, .. }) => accepted = item,
             }
-            self.cells.handoffs_redealt.increment();
             excluded.push(shard);
             let assigned = self.balancer.borrow_mut().assign_excluding(&excluded);
             match assigned {
@@ -123,7 +121,9 @@ impl Acceptor {
         let mut left = self.waiting.borrow().len();
         while let Some((socket, listener, limit)) = self.pop_waiting() {
             // It was counted as accepted, and is closed if a limit was reached meanwhile.
-            let _ = self.place(socket, listener, limit);
+            if let Err(reason) = self.place(socket, listener, limit) {
+                self.count_rejected(listener, reason);
+            }
             left -= 1;
             if self.waiting.borrow().len() > left {
                 // It waits again: nobody has room.
@@ -131,6 +131,12 @@ impl Acceptor {
             }
         }
         true
+    }
+
+    fn count_rejected(&self, listener: ListenerId, reason: RejectReason) {
+        if let Some(entry) = self.shared.table.load().listeners.get(&listener) {
+            self.shared.registry.accept(&entry.name, self.index).rejected.increment(reason);
+        }
     }
 
     fn pop_waiting(&self) -> Option<(OwnedFd, ListenerId, Option<LimitGuard>)> {
@@ -145,11 +151,12 @@ impl Place for Acceptor {
         listener: ListenerId,
         limit: Option<LimitGuard>,
     ) -> Result<(), RejectReason> {
+        let max_connections = self.renew();
         let assigned = self.balancer.borrow_mut().assign();
         let (accepted, why) = match assigned {
             Ok(guard) => {
                 // Claimed first and compared then, so that acceptors cannot exceed it together.
-                if self.max_connections > 0 && self.shared.loads.total() > self.max_connections {
+                if max_connections > 0 && self.shared.loads.total() > max_connections {
                     return Err(RejectReason::Limit);
                 }
                 match self.hand_over(Accepted { socket, listener, guard, limit }) {
@@ -188,6 +195,22 @@ impl Place for Acceptor {
             sleep(Duration::from_millis(1)).await;
         }
         self.flush();
+    }
+}
+
+/// Says so when an acceptor dies, on a thread of its own or as a task of a shard.
+struct Dying {
+    index: usize,
+}
+
+impl Drop for Dying {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(
+                acceptor = self.index,
+                "the acceptor died; nothing accepts in its place"
+            );
+        }
     }
 }
 

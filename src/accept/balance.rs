@@ -188,6 +188,11 @@ impl Balancer {
         Self { loads, policy, overruling, connections_per_shard: u32::MAX, seen }
     }
 
+    /// Chooses by another policy from now on.
+    pub fn set_policy(&mut self, policy: Box<dyn Policy>) {
+        self.policy = policy;
+    }
+
     /// From now on no shard is given a connection once it carries this many; 0 is no cap.
     /// Connections that are there stay.
     pub fn cap_connections_per_shard(&mut self, connections: u32) {

@@ -10,26 +10,29 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
     listener::{Limit, LimitGuard, table::ListenerId},
     net::Accepting,
     runtime::{JoinHandle, sleep, spawn, timeout},
-    shard::Shared,
-    telemetry::{AcceptCells, AcceptError, RejectReason},
+    shard::StarvedAcceptors,
+    telemetry::{AcceptCells, AcceptError, LogLimit, RejectReason},
 };
 
 /// How long a listener that is closed waits for shards to take what it has accepted.
 const LAST_ROOM: Duration = Duration::from_millis(500);
+
+/// How often the log says that a listener pauses.
+const PAUSE_LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// A listening socket for one thread to accept on.
 pub(crate) struct Entrance {
     pub(crate) listener: ListenerId,
     pub(crate) name: Arc<str>,
     pub(crate) socket: OwnedFd,
-    pub(crate) limit: Option<Arc<Limit>>,
+    pub(crate) limit: Option<Limit>,
     /// Others accept on the same socket, so what is in its queue is not lost when we stop.
     pub(crate) inherited: bool,
     pub(crate) cells: Arc<AcceptCells>,
@@ -53,6 +56,9 @@ pub(crate) trait Place: 'static {
         false
     }
 
+    /// The proxy drains: connections that are here should end as soon as they can.
+    fn drain(&self) {}
+
     /// Waits until more connections can be taken.
     async fn room(&self) {}
 }
@@ -60,7 +66,7 @@ pub(crate) trait Place: 'static {
 /// The entrances of one thread.
 pub(crate) struct Entrances<P> {
     place: Rc<P>,
-    shared: Arc<Shared>,
+    starved: Arc<StarvedAcceptors>,
     open: RefCell<HashMap<ListenerId, Open>>,
 }
 
@@ -70,11 +76,18 @@ type Open = (Rc<Door>, JoinHandle<()>);
 struct Door {
     entrance: Entrance,
     accepting: Accepting,
+    /// Of the lines that say that accepting pauses: at a limit it does so again and again.
+    pause_log: LogLimit,
+    refusal_log: LogLimit,
 }
 
 impl<P: Place> Entrances<P> {
-    pub(crate) fn new(place: Rc<P>, shared: Arc<Shared>) -> Entrances<P> {
-        Entrances { place, shared, open: RefCell::default() }
+    pub(crate) fn new(place: Rc<P>, starved: Arc<StarvedAcceptors>) -> Entrances<P> {
+        Entrances { place, starved, open: RefCell::default() }
+    }
+
+    pub(super) fn drain(&self) {
+        self.place.drain();
     }
 
     /// Begins to accept. Where there is no descriptor for it, says so in the log.
@@ -87,8 +100,13 @@ impl<P: Place> Entrances<P> {
         };
         let socket = std::mem::replace(&mut entrance.socket, socket);
         let listener = entrance.listener;
-        let door = Rc::new(Door { accepting: Accepting::adopt(socket), entrance });
-        let accept = accept(Rc::clone(&door), Rc::clone(&self.place), Arc::clone(&self.shared));
+        let door = Rc::new(Door {
+            accepting: Accepting::adopt(socket),
+            entrance,
+            pause_log: LogLimit::new(PAUSE_LOG_EVERY, 1),
+            refusal_log: LogLimit::new(Duration::from_secs(10), 1),
+        });
+        let accept = accept(Rc::clone(&door), Rc::clone(&self.place), Arc::clone(&self.starved));
         self.open.borrow_mut().insert(listener, (door, spawn(accept)));
     }
 
@@ -110,7 +128,6 @@ impl<P: Place> Entrances<P> {
         self.place.flush();
         // Nobody else places what still waits once the last listener is closed.
         let _ = timeout(LAST_ROOM, self.place.room()).await;
-        door.entrance.cells.accepting.set(0);
     }
 }
 
@@ -119,12 +136,39 @@ impl Door {
         let cells = &self.entrance.cells;
         cells.accepts.increment();
         let limit = match self.entrance.limit.as_ref().map(Limit::try_enter) {
-            Some(None) => return cells.rejected.increment(RejectReason::ListenerLimit),
+            Some(None) => return self.refuse(RejectReason::ListenerLimit),
             Some(entered) => entered,
             None => None,
         };
         if let Err(reason) = place.place(socket, self.entrance.listener, limit) {
-            cells.rejected.increment(reason);
+            self.refuse(reason);
+        }
+    }
+
+    /// Counts a connection that was closed for a limit, and says now and then which limit that was.
+    fn refuse(&self, reason: RejectReason) {
+        self.entrance.cells.rejected.increment(reason);
+        if self.refusal_log.allow(Instant::now()) {
+            tracing::warn!(
+                listener = %self.entrance.name,
+                suppressed = self.refusal_log.take_suppressed(),
+                "a connection is closed at once: {}",
+                remedy(reason)
+            );
+        }
+    }
+
+    /// Accepting cannot succeed for now.
+    fn count_pause(&self, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(0);
+        self.entrance.cells.errors.increment(AcceptError::from_errno(errno));
+        if self.pause_log.allow(Instant::now()) {
+            tracing::warn!(
+                listener = %self.entrance.name,
+                suppressed = self.pause_log.take_suppressed(),
+                "accepting pauses: {error}; raise RLIMIT_NOFILE or the memory limit, or lower \
+                 limits.connections"
+            );
         }
     }
 
@@ -144,11 +188,43 @@ impl Door {
     }
 }
 
+/// Keeps it told that a listener is accepted for, until it ends, however it does.
+struct SaysAccepting<'c>(&'c AcceptCells);
+
+impl<'c> SaysAccepting<'c> {
+    fn new(cells: &'c AcceptCells) -> Self {
+        cells.accepting.set(1);
+        SaysAccepting(cells)
+    }
+}
+
+impl Drop for SaysAccepting<'_> {
+    fn drop(&mut self) {
+        self.0.accepting.set(0);
+    }
+}
+
+/// Where no more connections are taken, and what to raise.
+fn remedy(reason: RejectReason) -> &'static str {
+    match reason {
+        RejectReason::ListenerLimit => {
+            "the listener has as many as its max_connections allows; raise it"
+        }
+        RejectReason::ShardLimit => {
+            "every shard has as many as limits.connections_per_shard allows; raise it, or add shards"
+        }
+        _ => {
+            "the proxy has as many as limits.connections allows; raise it, or the limit of open files \
+             (RLIMIT_NOFILE) where it follows from that"
+        }
+    }
+}
+
 /// Accepts until it is cancelled.
-async fn accept<P: Place>(door: Rc<Door>, place: Rc<P>, shared: Arc<Shared>) {
+async fn accept<P: Place>(door: Rc<Door>, place: Rc<P>, starved: Arc<StarvedAcceptors>) {
     let cells = &door.entrance.cells;
     let mut pause = Pause::default();
-    cells.accepting.set(1);
+    let _accepting = SaysAccepting::new(cells);
     loop {
         let mut next = Some(door.accepting.accept().await);
         while let Some(accepted) = next {
@@ -163,7 +239,8 @@ async fn accept<P: Place>(door: Rc<Door>, place: Rc<P>, shared: Arc<Shared>) {
                         continue_after(&error, cells);
                     } else {
                         cells.accepting.set(0);
-                        pause.wait(&error, &door.entrance, &shared).await;
+                        door.count_pause(&error);
+                        pause.wait(&starved).await;
                         cells.accepting.set(1);
                     }
                 }
@@ -208,12 +285,11 @@ fn is_unlucky(error: &io::Error) -> bool {
 /// Waits while accepting cannot succeed, longer each time in a row.
 struct Pause {
     next: Duration,
-    warned: bool,
 }
 
 impl Default for Pause {
     fn default() -> Pause {
-        Pause { next: Pause::MIN, warned: false }
+        Pause { next: Pause::MIN }
     }
 }
 
@@ -221,23 +297,14 @@ impl Pause {
     const MIN: Duration = Duration::from_millis(10);
     const MAX: Duration = Duration::from_secs(1);
 
-    async fn wait(&mut self, error: &io::Error, entrance: &Entrance, shared: &Shared) {
-        let errno = error.raw_os_error().unwrap_or(0);
-        entrance.cells.errors.increment(AcceptError::from_errno(errno));
-        if !std::mem::replace(&mut self.warned, true) {
-            tracing::warn!(
-                listener = %entrance.name,
-                "accepting pauses: {error}; raise RLIMIT_NOFILE or the memory limit, or lower \
-                 limits.connections"
-            );
-        }
+    async fn wait(&mut self, starved: &StarvedAcceptors) {
         let mut timer = pin!(sleep(self.next));
         let mut waiting = false;
         let fired = poll_fn(|cx| {
             let fired = timer.as_mut().poll(cx).is_ready();
             if !waiting {
                 waiting = true;
-                shared.starved_acceptors.wait(cx.waker().clone());
+                starved.wait(cx.waker());
                 return if fired { Poll::Ready(true) } else { Poll::Pending };
             }
             // Polled again: either the timer fired, or a connection is being closed.

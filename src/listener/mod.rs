@@ -17,9 +17,12 @@ use std::{
     time::Duration,
 };
 
-pub use self::pattern::{Pattern, PatternError};
+pub use self::{
+    limit::Limits,
+    pattern::{Pattern, PatternError},
+};
 pub(crate) use self::{
-    limit::{Limit, LimitGuard},
+    limit::{Limit, LimitGuard, NamedLimits},
     table::{RouteOnShard, Table},
 };
 use crate::{

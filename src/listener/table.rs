@@ -1,8 +1,9 @@
-//! The table by which a shard finds the service of a connection.
+//! The table by which acceptors and shards treat connections: caps, the policy that chooses the
+//! shard, and for each listener the services.
 //!
-//! One writer makes a table, whole, and swaps it in for all shards at once; nobody changes one. A
-//! shard makes the services of a route when the route's first connection comes, and keeps them
-//! while the route is in the table.
+//! One writer makes a table, whole, and swaps it in for all threads at once; nobody changes one. They
+//! notice at the next connection. A shard makes the services of a route when the route's first
+//! connection comes, and keeps them while the route is in the table.
 
 use std::{
     collections::HashMap,
@@ -14,9 +15,10 @@ use std::{
     },
 };
 
-use super::{Limit, Listener, Pattern};
+use super::{Limit, Limits, Listener, NamedLimits, Pattern};
 use crate::{
-    original_dst::{Destination as Found, Loops, OriginalDestination, OwnAddresses},
+    accept::Balance,
+    original_dst::{Destination as Found, Loops, OriginalDestination, WatchedAddresses},
     service::{AnyFactory, AnyService},
     telemetry::{ListenerCells, LookupResult, RejectReason},
 };
@@ -28,7 +30,10 @@ pub(crate) struct ListenerId(pub(crate) u32);
 pub(crate) struct Table {
     pub(crate) listeners: HashMap<ListenerId, ListenerEntry>,
     pub(crate) loops: Loops,
-    pub(crate) own: OwnAddresses,
+    pub(crate) own: Arc<WatchedAddresses>,
+    pub(crate) limits: Limits,
+    /// Another one means that acceptors make their policies anew.
+    pub(crate) balance: Arc<Balance>,
 }
 
 /// An accepting listener.
@@ -50,7 +55,7 @@ pub(crate) struct ListenerEntry {
 pub(crate) struct Route {
     pub(crate) id: u64,
     pub(crate) name: Arc<str>,
-    pub(crate) limit: Option<Arc<Limit>>,
+    pub(crate) limit: Option<Limit>,
     pub(crate) factory: Arc<dyn AnyFactory>,
 }
 
@@ -68,24 +73,24 @@ pub(crate) enum Verdict<'t> {
 }
 
 impl Route {
-    fn new(name: &str, max_connections: u32, factory: Arc<dyn AnyFactory>) -> Route {
+    fn new(name: &str, limit: Option<Limit>, factory: Arc<dyn AnyFactory>) -> Route {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Relaxed);
-        Route { id, name: name.into(), limit: Limit::new(max_connections), factory }
+        Route { id, name: name.into(), limit, factory }
     }
 }
 
 impl ListenerEntry {
-    pub(crate) fn new(listener: &Listener) -> ListenerEntry {
+    pub(crate) fn new(listener: &Listener, limits: &mut NamedLimits) -> ListenerEntry {
         let name = listener.display_name();
         let serves_direct = listener.service.is_some();
         // The listener's own limit is counted where its connections are accepted.
         let unmatched = listener.service.as_ref().or(listener.fallback.as_ref());
-        let unmatched = unmatched.map(|factory| Route::new(&name, 0, Arc::clone(factory)));
+        let unmatched = unmatched.map(|factory| Route::new(&name, None, Arc::clone(factory)));
         let destinations = listener.destinations.iter().map(|destination| {
             let factory = Arc::clone(&destination.service);
-            let route = Route::new(&destination.name, destination.max_connections, factory);
-            (destination.pattern, route)
+            let limit = limits.limit(&destination.name, destination.max_connections);
+            (destination.pattern, Route::new(&destination.name, limit, factory))
         });
         ListenerEntry {
             proxy_protocol: listener.proxy_protocol,
@@ -127,7 +132,7 @@ impl ListenerEntry {
                 let lookup = Some(LookupResult::Loop);
                 return Verdict::Refuse { reason: RejectReason::Loop, lookup };
             }
-            if self.inbound && !table.own.contains(destination.ip()) {
+            if self.inbound && table.own.contains(destination.ip()) != Some(true) {
                 return Verdict::Refuse { reason: RejectReason::Blackhole, lookup: Some(lookup) };
             }
         }

@@ -14,7 +14,10 @@ use std::{
 use crate::{
     ring::{Chunk, Key, LARGE, Nanoseconds, Output, Payload, SMALL},
     runtime::Executor,
-    sys::dial::{DialError, UpstreamOptions},
+    sys::{
+        delivery::Delivery,
+        dial::{DialError, UpstreamOptions},
+    },
 };
 
 /// Bytes that may wait on either side of a stream: received and not taken, or handed over and not
@@ -182,6 +185,11 @@ impl Stream {
             let (pool, credit) = if bulk { (LARGE, BULK_CREDIT) } else { (SMALL, CREDIT) };
             self.executor.reactor().use_pool(self.key, pool, credit);
         }
+    }
+
+    /// How far the peer has taken what was sent. It costs a system call.
+    pub(crate) fn delivery(&self) -> io::Result<Delivery> {
+        self.executor.reactor().delivery(self.key)
     }
 
     /// The time of the executor's clock at its last turn.

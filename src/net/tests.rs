@@ -3,7 +3,7 @@ use std::{
     net::{TcpListener, TcpStream},
     os::fd::OwnedFd,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::*;
@@ -75,6 +75,68 @@ fn a_relay_carries_bulk_and_ends() {
     assert!(body.iter().enumerate().all(|(i, byte)| *byte == (i % 249) as u8));
     let ended = relay.join().unwrap();
     assert_eq!((ended.why, ended.received, ended.sent), (Why::Done, 4, BULK as u64));
+}
+
+const IDLE: Duration = Duration::from_secs(1);
+
+/// A relay from an origin that sends `length` bytes at once to the returned client, which has a small
+/// receive buffer, so that what it does not read waits on this side. Gives how the relay ended, and
+/// after what time.
+fn relay_to_a_slow_client(
+    length: usize,
+) -> (TcpStream, thread::JoinHandle<(relay::Ended, Duration)>) {
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(1).unwrap();
+    let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    client.set_recv_buffer_size(32 << 10).unwrap();
+    client.connect(&listener.local_addr().unwrap()).unwrap();
+    let downstream: OwnedFd = listener.accept().unwrap().0.into();
+    let (mut origin, upstream) = pair();
+    thread::spawn(move || {
+        // It fails where the relay ends early.
+        let _ = origin.write_all(&vec![1; length]);
+        let _ = origin.read(&mut [0]);
+    });
+    let relay = thread::spawn(|| {
+        let started = Instant::now();
+        let ended = block_on(async {
+            let mut downstream = Stream::adopt(downstream);
+            let mut upstream = Stream::adopt(upstream);
+            let timeouts = Timeouts { idle: Some(IDLE), half_close: Some(IDLE) };
+            relay::pipe(&mut downstream, &mut upstream, &timeouts, &()).await
+        });
+        (ended.unwrap(), started.elapsed())
+    });
+    (client.into(), relay)
+}
+
+#[test]
+fn a_slow_reader_is_not_cut_by_the_idle_timeout() {
+    const LENGTH: usize = 6 << 20;
+    let (mut client, relay) = relay_to_a_slow_client(LENGTH);
+    let mut buffer = vec![0; 32 << 10];
+    let mut received = 0;
+    while received < LENGTH {
+        thread::sleep(Duration::from_millis(20));
+        let read = client.read(&mut buffer).unwrap();
+        assert!(read > 0, "cut after {received} bytes");
+        received += read;
+    }
+    drop(client);
+    let (ended, took) = relay.join().unwrap();
+    assert_eq!((ended.why, ended.sent), (Why::Done, LENGTH as u64));
+    assert!(took > 3 * IDLE, "{took:?} is not slow");
+}
+
+#[test]
+fn a_reader_that_reads_nothing_is_cut_by_the_idle_timeout() {
+    let (client, relay) = relay_to_a_slow_client(64 << 20);
+    let (ended, took) = relay.join().unwrap();
+    assert_eq!(ended.why, Why::IdleTimeout);
+    assert!(took >= IDLE, "{took:?}");
+    drop(client);
 }
 
 #[test]

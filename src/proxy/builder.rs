@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     num::NonZeroUsize,
     sync::{Arc, mpsc},
 };
@@ -11,16 +10,18 @@ use arc_swap::ArcSwap;
 
 use super::{
     handle::Proxy,
+    operators::{self, Operators, Route},
     running::{Running, Settings},
-    sockets::{Sockets, own_addresses},
+    sockets::Sockets,
 };
 use crate::{
-    accept::{self, Acceptor, AcceptorTurns, Balance, Balancer},
+    accept::{Acceptor, AcceptorTurns, Balance, Command},
     admin,
     error::Error,
-    listener::Listener,
+    listener::{Limits, Listener, Table},
+    original_dst::{Loops, WatchedAddresses},
     ring::{Capabilities, Restrictions},
-    runtime::spawn,
+    runtime::{Executor, spawn},
     shard::{
         self, Loads, Mailbox, Shared,
         thread::{Buffers, RingSettings, ShardThread},
@@ -49,40 +50,21 @@ pub enum Pin {
 /// Where acceptors run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptorPlacement {
-    /// On the shard where there is only one: that took 0.91 of the CPU time of a thread of its own
-    /// with a new connection for each request, and as much with long-lived connections. On a thread
-    /// of its own otherwise, so that no shard has more to do than the others.
+    /// On the shard where there is only one, on a thread of its own otherwise.
+    ///
+    /// On a shard, a new connection for each request took 0.91 of the CPU time, with one shard and
+    /// with two; long-lived connections took as much either way. But where there are several shards,
+    /// one of them then has more to do than the others, and accepting for all of them waits for that
+    /// one's turns and its CPU: beside other busy programs, a proxy of two shards took half as many
+    /// connections a second, each after a multiple of the time. A thread that does little is run at
+    /// once. Choose [`OnShard`](Self::OnShard) for several shards where the CPUs are the proxy's alone
+    /// and CPU time counts for more than evenness.
     #[default]
     Auto,
     /// On a thread of its own.
     OwnThread,
-    /// As a task of a shard.
+    /// As a task of a shard; of several acceptors, each on another one while there are enough.
     OnShard,
-}
-
-/// Caps on open downstream connections. One above a cap is closed at once and counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// In all; 0 is no limit.
-    pub connections: u64,
-    /// On each shard; 0 is no limit.
-    pub connections_per_shard: u32,
-}
-
-impl Limits {
-    /// A cap in all, and one on each shard; 0 is no limit.
-    pub fn new(connections: u64, connections_per_shard: u32) -> Limits {
-        Limits { connections, connections_per_shard }
-    }
-}
-
-type Handler = Box<dyn Fn(&admin::Request) -> admin::Response + Send + Sync>;
-
-/// What the admin server answers beyond the library's own routes.
-pub(super) enum Route {
-    Get(String, Handler),
-    Post(String, Handler),
 }
 
 /// Describes a proxy, to be started. Everything has a default but the listeners.
@@ -198,7 +180,7 @@ impl Builder {
         path: impl Into<String>,
         handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
     ) -> Builder {
-        self.routes.push(Route::Get(path.into(), Box::new(handler)));
+        self.routes.push(Route::Get(path.into(), Arc::new(handler)));
         self
     }
 
@@ -209,7 +191,7 @@ impl Builder {
         path: impl Into<String>,
         handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
     ) -> Builder {
-        self.routes.push(Route::Post(path.into(), Box::new(handler)));
+        self.routes.push(Route::Post(path.into(), Arc::new(handler)));
         self
     }
 
@@ -240,8 +222,8 @@ impl Builder {
     /// When io_uring is refused, an address cannot be listened on, or the description contradicts
     /// itself. Nothing is left running then.
     pub fn start(self) -> Result<Proxy, Error> {
-        let admin = addresses("admin", &self.admin)?;
-        let telemetry = addresses("telemetry", &self.telemetry)?;
+        let admin = operators::parse("admin", &self.admin)?;
+        let telemetry = operators::parse("telemetry", &self.telemetry)?;
         let capabilities = Capabilities::probe()?.masked(self.mask);
         let placements = self.placements()?;
         let shard_count = placements.len();
@@ -253,9 +235,19 @@ impl Builder {
             kernel: matches!(self.balance, Balance::Kernel),
         };
         let registry = Arc::new(Registry::new(shard_count));
-        let (sockets, opened) = Sockets::open(self.listeners, &settings, &registry)?;
+        let own = WatchedAddresses::start()
+            .map_err(Error::system("reading the addresses of this host"))
+            .map(Arc::new)?;
+        let (mut sockets, opened) = Sockets::open(self.listeners, &settings, &registry)?;
+        let table = Table {
+            listeners: sockets.entries(),
+            loops: Loops::watching(sockets.bound_addresses(), Arc::clone(&own)),
+            own,
+            limits: self.limits,
+            balance: Arc::new(self.balance),
+        };
         let shared = Arc::new(Shared {
-            table: ArcSwap::from_pointee(sockets.table(own_addresses()?)),
+            table: ArcSwap::from_pointee(table),
             loads: Loads::new(shard_count),
             registry,
             starved_acceptors: Default::default(),
@@ -278,7 +270,7 @@ impl Builder {
             sockets,
         ));
         // From here on, dropping the proxy stops what was started.
-        let mut proxy = Proxy::new(Arc::clone(&running));
+        let mut proxy = Proxy::new(Operators::new(Arc::clone(&running), self.routes));
         let ring =
             RingSettings { capabilities, restrictions: self.restrictions, buffers: self.buffers };
         let (started, starts) = mpsc::channel();
@@ -289,8 +281,6 @@ impl Builder {
                 shared: Arc::clone(&shared),
                 placement,
                 ring: ring.clone(),
-                max_connections: self.limits.connections,
-                connections_per_shard: self.limits.connections_per_shard,
             };
             proxy.add_thread(thread.start(started.clone())?);
         }
@@ -299,12 +289,7 @@ impl Builder {
             starts.recv().map_err(|_| died_starting())??;
         }
         for index in 0..acceptor_count {
-            let start = StartAcceptor {
-                index,
-                running: Arc::clone(&running),
-                balance: self.balance.clone(),
-                limits: self.limits,
-            };
+            let start = StartAcceptor { index, running: Arc::clone(&running) };
             let on_shard = match self.acceptor_placement {
                 AcceptorPlacement::OnShard => true,
                 AcceptorPlacement::OwnThread => false,
@@ -318,7 +303,7 @@ impl Builder {
         }
         running.add_sources();
         running.open(opened);
-        proxy.serve_admin(&admin, &telemetry, self.routes)?;
+        proxy.serve_operators(&admin, telemetry)?;
         Ok(proxy)
     }
 
@@ -355,48 +340,33 @@ fn died_starting() -> Error {
     Error::Invalid("a shard's thread ended while it started".to_owned())
 }
 
-fn addresses(what: &str, texts: &[String]) -> Result<Vec<SocketAddr>, Error> {
-    let parse = |text: &String| {
-        let wrong = |_| Error::Invalid(format!("the {what} address {text:?} is no ip:port"));
-        text.parse().map_err(wrong)
-    };
-    texts.iter().map(parse).collect()
-}
-
 struct StartAcceptor {
     index: usize,
     running: Arc<Running>,
-    balance: Balance,
-    limits: Limits,
 }
 
 impl StartAcceptor {
-    fn make(&self) -> Option<(Acceptor, Arc<Mailbox<accept::Command>>)> {
-        let policy = self.balance.policy()?;
-        let mut balancer = Balancer::new(self.running.shared.loads.clone(), policy);
-        balancer.cap_connections_per_shard(self.limits.connections_per_shard);
-        let acceptor = Acceptor::new(
-            self.index,
-            Arc::clone(&self.running.shards),
-            balancer,
-            self.limits.connections,
-            Arc::clone(&self.running.shared),
-        );
-        Some((acceptor, Arc::clone(&self.running.acceptors[self.index])))
+    fn make(&self) -> Option<Acceptor> {
+        let Running { shards, shared, .. } = &*self.running;
+        Acceptor::new(self.index, Arc::clone(shards), Arc::clone(shared))
     }
 
     fn on_shard(self, shard: &shard::Remote) {
+        let commands = self.running.acceptors[self.index].receiver();
         let start = move || {
-            if let Some((acceptor, commands)) = self.make() {
+            if let Some(acceptor) = self.make() {
+                let cells = self.running.shared.registry.acceptor(self.index);
+                Executor::current().observe_turns(Box::new(AcceptorTurns(cells)));
                 spawn(acceptor.run(commands)).detach();
             }
         };
-        let _ = shard.control.send(shard::Command::Run(Box::new(start)));
+        let _ = shard.control.send(Command::Run(Box::new(start)));
     }
 
     fn on_thread(self, ring: RingSettings) -> Result<std::thread::JoinHandle<()>, Error> {
         let (started, starts) = mpsc::channel();
         let name = format!("evenkeel-acc-{}", self.index);
+        let commands = self.running.acceptors[self.index].receiver();
         let run = move || {
             let executor = match ring.executor(false) {
                 Ok(executor) => executor,
@@ -405,7 +375,7 @@ impl StartAcceptor {
             let _ = started.send(Ok(()));
             let cells = self.running.shared.registry.acceptor(self.index);
             executor.observe_turns(Box::new(AcceptorTurns(cells)));
-            if let Some((acceptor, commands)) = self.make() {
+            if let Some(acceptor) = self.make() {
                 // The thread holds nothing that keeps the proxy alive.
                 drop(self);
                 if let Err(error) = executor.run(acceptor.run(commands)) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::running::Running;
-use crate::{error::Error, shard::Command};
+use crate::{accept::Command, error::Error};
 
 /// How a proxy drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,18 +3,20 @@
 use std::{fmt, net::SocketAddr, sync::Arc, thread::JoinHandle};
 
 use super::{
-    builder::{Builder, Route},
+    builder::Builder,
     drain::{Drain, Drained},
+    operators::{self, Operators, Telemetry},
+    reload::Reload,
     running::Running,
 };
 use crate::{
-    admin::{self, routes},
+    accept::Command,
+    admin,
     error::Error,
-    listener::Listener,
-    shard::{self, ShardLoad},
+    shard::ShardLoad,
     sync::{Mutex, lock},
     sys::listening::LocalAddress,
-    telemetry::Registry,
+    telemetry::{Registry, ReloadResult},
 };
 
 /// A running proxy. Dropping it stops it, cuts its connections, and waits for its threads; to let
@@ -22,7 +24,10 @@ use crate::{
 pub struct Proxy {
     running: Arc<Running>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    operators: Operators,
     admin: Option<admin::Server>,
+    /// Locked for as long as a reload takes: there is one at a time.
+    telemetry: Mutex<Telemetry>,
 }
 
 /// A listener's name and the address on which it really listens.
@@ -43,54 +48,30 @@ impl Proxy {
         Builder::default()
     }
 
-    pub(super) fn new(running: Arc<Running>) -> Proxy {
-        Proxy { running, threads: Mutex::default(), admin: None }
+    pub(super) fn new(operators: Operators) -> Proxy {
+        Proxy {
+            running: Arc::clone(&operators.running),
+            threads: Mutex::default(),
+            operators,
+            admin: None,
+            telemetry: Mutex::default(),
+        }
     }
 
     pub(super) fn add_thread(&mut self, thread: JoinHandle<()>) {
         lock(&self.threads).push(thread);
     }
 
-    pub(super) fn serve_admin(
+    pub(super) fn serve_operators(
         &mut self,
         admin: &[SocketAddr],
-        telemetry: &[SocketAddr],
-        extra: Vec<Route>,
+        telemetry: Vec<SocketAddr>,
     ) -> Result<(), Error> {
-        if admin.is_empty() && telemetry.is_empty() {
-            return Ok(());
+        self.admin = self.operators.admin(admin)?;
+        let mut running = lock(&self.telemetry);
+        if let Some(started) = self.operators.telemetry(telemetry, &running)? {
+            *running = started;
         }
-        let mut builder = admin::Server::builder();
-        for address in admin {
-            builder = builder.listen(*address);
-        }
-        for address in telemetry {
-            let read_only = ["/ready", "/metrics", "/stats/prometheus"];
-            builder = builder.listen_only(*address, read_only);
-        }
-        let registry = Arc::clone(self.registry());
-        let (ready, listeners, shards) =
-            (Arc::clone(&self.running), Arc::clone(&self.running), Arc::clone(&self.running));
-        builder = builder
-            .get("/ready", routes::ready(move || ready.ready()))
-            .get("/listeners", routes::listeners(registry, move || listeners.listener_rows()))
-            .get("/shards", routes::shards(move || shards.shard_rows()));
-        #[cfg(feature = "prometheus")]
-        {
-            let renderer = Arc::new(crate::telemetry::PrometheusRenderer::new());
-            for path in ["/metrics", "/stats/prometheus"] {
-                let renderer = Arc::clone(&renderer);
-                let registry = Arc::clone(self.registry());
-                builder = builder.get(path, routes::metrics(move || renderer.render(&registry)));
-            }
-        }
-        for route in extra {
-            builder = match route {
-                Route::Get(path, handler) => builder.get(path, handler),
-                Route::Post(path, handler) => builder.post(path, handler),
-            };
-        }
-        self.admin = Some(builder.start()?);
         Ok(())
     }
 
@@ -118,6 +99,11 @@ impl Proxy {
         self.admin.as_ref().map_or(&[], admin::Server::local_addrs)
     }
 
+    /// The addresses of the telemetry server.
+    pub fn telemetry_addrs(&self) -> Vec<SocketAddr> {
+        lock(&self.telemetry).local_addrs().to_vec()
+    }
+
     /// Whether it can serve: every shard and acceptor was asked and answered within a second.
     ///
     /// # Errors
@@ -139,21 +125,48 @@ impl Proxy {
         &self.running.shared.registry
     }
 
-    /// Makes these the listeners, all at once. Sockets whose address stays are kept, and no
-    /// connection is disturbed: those that are open go on as they are, new ones are served by the
-    /// new listeners.
+    /// Changes the proxy while it runs: all at once, or not at all. Listeners alone are a reload, in
+    /// which these are the listeners from now on; [`Reload`] changes limits, balance and telemetry
+    /// along with them, or alone. No connection is disturbed: those that are open go on as they are,
+    /// new ones are served as the reload says.
+    ///
+    /// It returns when the threads follow, after some 20 ms where a listener is closed: handshakes that
+    /// have begun may complete. From a handler of the telemetry server it must not be called: it may
+    /// end that server, and would wait for itself.
     ///
     /// # Errors
     ///
-    /// When an address cannot be listened on or the listeners contradict one another; everything
-    /// stays as it was then.
-    pub fn reload(&self, listeners: impl IntoIterator<Item = Listener>) -> Result<(), Error> {
-        self.running.reload(listeners.into_iter().collect())
+    /// When an address cannot be listened on, the listeners contradict one another, or the proxy is
+    /// draining; everything stays as it was then.
+    pub fn reload(&self, reload: impl Into<Reload>) -> Result<(), Error> {
+        let result = self.try_reload(reload.into());
+        let outcome = match result {
+            Ok(()) => ReloadResult::Accepted,
+            Err(_) => ReloadResult::Refused,
+        };
+        self.registry().proxy().reloaded(outcome);
+        result
+    }
+
+    fn try_reload(&self, mut reload: Reload) -> Result<(), Error> {
+        let mut telemetry = lock(&self.telemetry);
+        let started = match reload.telemetry.take() {
+            Some(texts) => {
+                let addresses = operators::parse("telemetry", &texts)?;
+                self.operators.telemetry(addresses, &telemetry)?
+            }
+            None => None,
+        };
+        self.running.reload(reload)?;
+        if let Some(started) = started {
+            *telemetry = started;
+        }
+        Ok(())
     }
 
     /// Drains: says that it is not ready, stops accepting without resetting anybody, and waits until
     /// all connections have ended or the deadline has come; then cuts what is left and ends the
-    /// shards. The admin server lives on until the proxy is dropped.
+    /// shards. The servers for operators live on until the proxy is dropped.
     pub fn drain(&self, drain: impl Into<Drain>) -> Drained {
         let drained = self.running.drain(drain.into());
         self.running.stop();
@@ -170,11 +183,19 @@ impl Proxy {
         }
     }
 
+    /// Kills an acceptor, to see what the proxy says of it.
+    #[doc(hidden)]
+    pub fn kill_acceptor(&self, acceptor: usize) {
+        if let Some(acceptor) = self.running.acceptors.get(acceptor) {
+            let _ = acceptor.send(Command::Die);
+        }
+    }
+
     /// Kills a shard's thread, to see the others go on.
     #[doc(hidden)]
     pub fn kill_shard(&self, shard: usize) {
         if let Some(shard) = self.running.shards.get(shard) {
-            let _ = shard.control.send(shard::Command::Die);
+            let _ = shard.control.send(Command::Die);
         }
     }
 }
@@ -184,6 +205,7 @@ impl Drop for Proxy {
         self.running.stop();
         self.wait();
         self.admin = None;
+        *lock(&self.telemetry) = Telemetry::default();
     }
 }
 

@@ -10,15 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::sockets::{Bound, Change, Opened, Sockets, own_addresses};
+use super::sockets::{Bound, Opened, Sockets};
 use crate::{
-    accept,
-    error::Error,
-    listener::{Listener, table::ListenerId},
+    accept::Command,
+    listener::table::ListenerId,
     shard::{self, Mailbox, Shared},
     sync::{Mutex, lock},
     sys::closing::{HANDSHAKE_GRACE, accept_queue, stop_new_handshakes},
-    telemetry::{ReloadResult, Sink, catalog},
+    telemetry::{Sink, catalog},
 };
 
 /// How long a shard or acceptor may take to answer before it counts as stuck.
@@ -35,9 +34,9 @@ pub(super) struct Settings {
 pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     pub(super) shards: Arc<[Arc<shard::Remote>]>,
-    pub(super) acceptors: Vec<Arc<Mailbox<accept::Command>>>,
+    pub(super) acceptors: Vec<Arc<Mailbox<Command>>>,
     pub(super) cpus: Vec<Option<usize>>,
-    settings: Settings,
+    pub(super) settings: Settings,
     pub(super) sockets: Mutex<Sockets>,
     pub(super) draining: AtomicBool,
 }
@@ -46,7 +45,7 @@ impl Running {
     pub(super) fn new(
         shared: Arc<Shared>,
         shards: Arc<[Arc<shard::Remote>]>,
-        acceptors: Vec<Arc<Mailbox<accept::Command>>>,
+        acceptors: Vec<Arc<Mailbox<Command>>>,
         cpus: Vec<Option<usize>>,
         settings: Settings,
         sockets: Sockets,
@@ -80,10 +79,12 @@ impl Running {
         let (from_shards, shards) = mpsc::channel();
         let (from_acceptors, acceptors) = mpsc::channel();
         for shard in self.shards.iter() {
-            let _ = shard.control.send(shard::Command::Answer(from_shards.clone()));
+            let _ = shard.control.send(Command::Answer(from_shards.clone()));
         }
-        for acceptor in &self.acceptors {
-            let _ = acceptor.send(accept::Command::Answer(from_acceptors.clone()));
+        for (index, acceptor) in self.acceptors.iter().enumerate() {
+            if acceptor.send(Command::Answer(from_acceptors.clone())).is_err() {
+                return Err(format!("acceptor {index} has died"));
+            }
         }
         drop((from_shards, from_acceptors));
         let deadline = Instant::now() + ANSWER;
@@ -97,47 +98,11 @@ impl Running {
     pub(super) fn open(&self, opened: Opened) {
         for (thread, entrance) in opened {
             if self.settings.kernel {
-                let _ = self.shards[thread].control.send(shard::Command::Accept(entrance));
+                let _ = self.shards[thread].control.send(Command::Accept(entrance));
             } else {
-                let _ = self.acceptors[thread].send(accept::Command::Accept(entrance));
+                let _ = self.acceptors[thread].send(Command::Accept(entrance));
             }
         }
-    }
-
-    /// Makes these the listeners.
-    pub(super) fn reload(&self, listeners: Vec<Listener>) -> Result<(), Error> {
-        let result = self.try_reload(listeners);
-        let outcome = match result {
-            Ok(()) => ReloadResult::Accepted,
-            Err(_) => ReloadResult::Refused,
-        };
-        self.shared.registry.proxy().reloaded(outcome);
-        result
-    }
-
-    fn try_reload(&self, listeners: Vec<Listener>) -> Result<(), Error> {
-        // Looked at under the lock, under which a drain takes the sockets away.
-        let mut sockets = lock(&self.sockets);
-        if self.draining.load(Relaxed) {
-            return Err(Error::Invalid("the proxy is draining".to_owned()));
-        }
-        let own = own_addresses()?;
-        let change = sockets.change(listeners, &self.settings, &self.shared.registry)?;
-        let mut table = sockets.table(own);
-        let Change { opened, closed, removed } = change;
-        // Connections of removed listeners are still on their way: what serves them stays until the
-        // reload after this one.
-        let before = self.shared.table.load_full();
-        for bound in &removed {
-            if let Some(entry) = before.listeners.get(&bound.id) {
-                table.listeners.insert(bound.id, entry.clone());
-            }
-        }
-        self.shared.table.store(Arc::new(table));
-        stop_handshakes(&removed);
-        self.stop_accepting(&closed);
-        self.open(opened);
-        Ok(())
     }
 
     /// Stops accepting for all listeners, without resetting a connection that the kernel has queued
@@ -151,17 +116,17 @@ impl Running {
     }
 
     /// Waits until no thread accepts for these any more and what was queued is handed over.
-    fn stop_accepting(&self, listeners: &[ListenerId]) {
+    pub(super) fn stop_accepting(&self, listeners: &[ListenerId]) {
         let (done, all_done) = mpsc::channel();
         for &listener in listeners {
             if self.settings.kernel {
                 for shard in self.shards.iter() {
-                    let command = shard::Command::StopAccepting(listener, done.clone());
+                    let command = Command::StopAccepting(listener, done.clone());
                     let _ = shard.control.send(command);
                 }
             }
             for acceptor in &self.acceptors {
-                let _ = acceptor.send(accept::Command::StopAccepting(listener, done.clone()));
+                let _ = acceptor.send(Command::StopAccepting(listener, done.clone()));
             }
         }
         drop(done);
@@ -174,10 +139,10 @@ impl Running {
     /// Ends all threads, cutting what is still open.
     pub(super) fn stop(&self) {
         for acceptor in &self.acceptors {
-            let _ = acceptor.send(accept::Command::Stop);
+            let _ = acceptor.send(Command::Stop);
         }
         for shard in self.shards.iter() {
-            let _ = shard.control.send(shard::Command::Stop);
+            let _ = shard.control.send(Command::Stop);
         }
     }
 
@@ -217,7 +182,7 @@ impl Running {
 }
 
 /// Lets handshakes that have begun complete, and no others begin.
-fn stop_handshakes(listeners: &[Bound]) {
+pub(super) fn stop_handshakes(listeners: &[Bound]) {
     let mut stopped = false;
     for socket in listeners.iter().flat_map(Bound::own_tcp_sockets) {
         match stop_new_handshakes(socket) {

@@ -1,8 +1,9 @@
-//! The listening sockets of a proxy, and the table that is made of them.
+//! The listening sockets of a proxy, and what the table has of them.
 
 use std::{
     collections::{HashMap, HashSet},
     io,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
@@ -11,10 +12,9 @@ use crate::{
     accept::Entrance,
     error::Error,
     listener::{
-        Bind, Limit, Listener, Table,
+        Bind, Listener, NamedLimits,
         table::{ListenerEntry, ListenerId},
     },
-    original_dst::{Loops, OwnAddresses},
     sys::{
         dial::{DownstreamOptions, apply_downstream},
         listening::{BindAddress, ListenOptions, ListeningSocket, LocalAddress, listen},
@@ -25,6 +25,7 @@ use crate::{
 /// The listening sockets, and the listeners that they are for.
 pub(super) struct Sockets {
     pub(super) listeners: Vec<Bound>,
+    limits: NamedLimits,
     next: u32,
 }
 
@@ -32,9 +33,6 @@ pub(super) struct Sockets {
 pub(super) struct Bound {
     pub(super) id: ListenerId,
     pub(super) name: String,
-    address: BindAddress,
-    transparent: bool,
-    max_connections: u32,
     pub(super) sockets: Vec<ListeningSocket>,
     listener: Listener,
 }
@@ -43,6 +41,7 @@ pub(super) struct Bound {
 pub(super) type Opened = Vec<(usize, Entrance)>;
 
 /// What a reload changes.
+#[derive(Default)]
 pub(super) struct Change {
     pub(super) opened: Opened,
     /// Listeners that are accepted for by other means than before, or not at all.
@@ -57,13 +56,14 @@ impl Sockets {
         settings: &Settings,
         registry: &Registry,
     ) -> Result<(Sockets, Opened), Error> {
-        let mut sockets = Sockets { listeners: Vec::new(), next: 0 };
+        let mut sockets =
+            Sockets { listeners: Vec::new(), limits: NamedLimits::default(), next: 0 };
         let change = sockets.change(listeners, settings, registry)?;
         Ok((sockets, change.opened))
     }
 
-    /// Makes these the listeners. Sockets on the same address are kept; nothing is changed where an
-    /// error is given.
+    /// Makes these the listeners. Sockets are kept where one of them is on the same address; nothing
+    /// is changed where an error is given.
     pub(super) fn change(
         &mut self,
         listeners: Vec<Listener>,
@@ -72,94 +72,116 @@ impl Sockets {
     ) -> Result<Change, Error> {
         check(&listeners)?;
         // First what can fail, on the side; then the exchange.
+        let pairs = self.pair(&listeners);
         let mut fresh = HashMap::new();
         let mut duplicates = Vec::new();
-        for (index, listener) in listeners.iter().enumerate() {
-            let address = bind_address(listener);
-            let sockets = match self.position(&address, listener.transparent) {
-                Some(position) => &self.listeners[position].sockets,
-                None => fresh.entry(index).or_insert(bind(listener, &address, settings)?),
+        for (index, (listener, pair)) in listeners.iter().zip(&pairs).enumerate() {
+            let sockets = match pair {
+                Some(place) => &self.listeners[*place].sockets,
+                None => fresh.entry(index).or_insert(bind(listener, settings)?),
             };
             let duplicate = |socket: &ListeningSocket| socket.as_fd().try_clone_to_owned();
             let of_this = sockets.iter().map(duplicate).collect::<io::Result<Vec<_>>>();
             duplicates.push(of_this.map_err(Error::system("duplicating a listening socket"))?);
         }
-        let mut entrances = Vec::new();
-        let mut closed = Vec::new();
-        let mut bound = Vec::new();
+        self.make_transparent(&listeners, &pairs)?;
+        let mut old: Vec<_> = std::mem::take(&mut self.listeners).into_iter().map(Some).collect();
+        let mut change = Change::default();
         for (index, (listener, duplicates)) in listeners.into_iter().zip(duplicates).enumerate() {
-            let address = bind_address(&listener);
-            let old = self
-                .position(&address, listener.transparent)
-                .map(|position| self.listeners.swap_remove(position));
+            let kept = pairs[index].and_then(|place| old[place].take());
             let name = listener.display_name();
-            let (id, sockets, same) = match old {
+            let (id, sockets, same) = match kept {
                 Some(old) => {
-                    let same = old.name == name && old.max_connections == listener.max_connections;
+                    let same = old.name == name
+                        && old.listener.max_connections == listener.max_connections;
                     (old.id, old.sockets, same)
                 }
-                None => {
-                    let id = ListenerId(self.next);
-                    self.next += 1;
-                    (id, fresh.remove(&index).unwrap_or_default(), false)
-                }
+                None => (self.next_id(), fresh.remove(&index).unwrap_or_default(), false),
             };
-            let options = DownstreamOptions { nodelay: true, keepalive: listener.keepalive };
-            let limit = Limit::new(listener.max_connections);
-            for (thread, (socket, duplicate)) in sockets.iter().zip(duplicates).enumerate() {
-                // Accepted connections inherit these; without them they work as well.
-                let _ = apply_downstream(socket, &options);
-                if same {
-                    continue;
-                }
-                entrances.push((
-                    thread,
-                    Entrance {
-                        listener: id,
-                        name: name.as_str().into(),
-                        socket: duplicate,
-                        limit: limit.clone(),
-                        inherited: socket.is_inherited(),
-                        cells: registry.accept(&name, thread),
-                    },
-                ));
-            }
+            let bound = Bound { id, name, sockets, listener };
+            bound.set_options();
             if !same {
-                closed.push(id);
+                change.closed.push(id);
+                change.opened.extend(bound.entrances(duplicates, &mut self.limits, registry));
             }
-            let transparent = listener.transparent;
-            let max_connections = listener.max_connections;
-            bound.push(Bound {
-                id,
-                name,
-                address,
-                transparent,
-                max_connections,
-                sockets,
-                listener,
-            });
+            self.listeners.push(bound);
         }
-        let removed = std::mem::replace(&mut self.listeners, bound);
-        closed.extend(removed.iter().map(|bound| bound.id));
-        Ok(Change { opened: entrances, closed, removed })
+        change.removed.extend(old.into_iter().flatten());
+        change.closed.extend(change.removed.iter().map(|bound| bound.id));
+        Ok(change)
     }
 
-    /// The table of these listeners.
-    pub(super) fn table(&self, own: OwnAddresses) -> Table {
-        let bound = self.listeners.iter().flat_map(|bound| &bound.sockets);
-        let addresses = bound.filter_map(|socket| match socket.local_address() {
+    /// For each listener the place of the old one whose sockets it takes over, which is one on the same
+    /// address: that of the same name if there is one, since several may be on port 0, or else any
+    /// that is not wanted by its own name.
+    fn pair(&self, listeners: &[Listener]) -> Vec<Option<usize>> {
+        let mut pairs = vec![None; listeners.len()];
+        let mut taken = vec![false; self.listeners.len()];
+        for by_name in [true, false] {
+            for (listener, pair) in listeners.iter().zip(&mut pairs) {
+                let address = bind_address(listener);
+                let fits = |(place, bound): (usize, &Bound)| {
+                    !taken[place]
+                        && bind_address(&bound.listener) == address
+                        && (!by_name || bound.name == listener.display_name())
+                };
+                if pair.is_none() {
+                    *pair = self.listeners.iter().enumerate().position(fits);
+                }
+                if let Some(place) = *pair {
+                    taken[place] = true;
+                }
+            }
+        }
+        pairs
+    }
+
+    /// Makes sockets that are kept transparent, or no longer so, as their listeners want it: all or none.
+    fn make_transparent(
+        &self,
+        listeners: &[Listener],
+        pairs: &[Option<usize>],
+    ) -> Result<(), Error> {
+        let mut changed = Vec::new();
+        for (listener, pair) in listeners.iter().zip(pairs) {
+            let Some(bound) = pair.map(|place| &self.listeners[place]) else { continue };
+            let (was, wanted) = (bound.listener.transparent, listener.transparent);
+            if was == wanted {
+                continue;
+            }
+            for socket in bound.own_tcp_sockets() {
+                if let Err(error) = socket.set_transparent(wanted) {
+                    let back =
+                        |(socket, was): (&ListeningSocket, bool)| socket.set_transparent(was);
+                    let _ = changed.into_iter().try_for_each(back);
+                    let doing = "making a listening socket transparent, which needs CAP_NET_ADMIN";
+                    return Err(Error::system(doing)(error));
+                }
+                changed.push((socket, was));
+            }
+        }
+        Ok(())
+    }
+
+    fn next_id(&mut self) -> ListenerId {
+        self.next += 1;
+        ListenerId(self.next)
+    }
+
+    /// The entries of these listeners in the table.
+    pub(super) fn entries(&mut self) -> HashMap<ListenerId, ListenerEntry> {
+        let limits = &mut self.limits;
+        let entry = |bound: &Bound| (bound.id, ListenerEntry::new(&bound.listener, limits));
+        self.listeners.iter().map(entry).collect()
+    }
+
+    /// The IP addresses on which they really listen.
+    pub(super) fn bound_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let sockets = self.listeners.iter().flat_map(|bound| &bound.sockets);
+        sockets.filter_map(|socket| match socket.local_address() {
             LocalAddress::Tcp(address) => Some(*address),
             LocalAddress::Unix(_) => None,
-        });
-        let listeners =
-            self.listeners.iter().map(|bound| (bound.id, ListenerEntry::new(&bound.listener)));
-        Table { listeners: listeners.collect(), loops: Loops::new(addresses, own.clone()), own }
-    }
-
-    fn position(&self, address: &BindAddress, transparent: bool) -> Option<usize> {
-        self.listeners
-            .iter()
-            .position(|bound| bound.address == *address && bound.transparent == transparent)
+        })
     }
 }
 
@@ -167,11 +189,50 @@ impl Bound {
     pub(super) fn local_address(&self) -> Option<&LocalAddress> {
         self.sockets.first().map(ListeningSocket::local_address)
     }
-}
 
-/// The addresses of this host, as they are now.
-pub(super) fn own_addresses() -> Result<OwnAddresses, Error> {
-    OwnAddresses::snapshot().map_err(Error::system("reading the addresses of this host"))
+    /// Sets what accepted connections inherit; without it they work as well.
+    fn set_options(&self) {
+        let options = DownstreamOptions { nodelay: true, keepalive: self.listener.keepalive };
+        for socket in &self.sockets {
+            let _ = apply_downstream(socket, &options);
+        }
+    }
+
+    /// An entrance for each thread that accepts, on duplicates of the sockets.
+    fn entrances(
+        &self,
+        duplicates: Vec<OwnedFd>,
+        limits: &mut NamedLimits,
+        registry: &Registry,
+    ) -> Opened {
+        let limit = limits.limit(&self.name, self.listener.max_connections);
+        let entrance = |(thread, (socket, duplicate)): (usize, (&ListeningSocket, OwnedFd))| {
+            let entrance = Entrance {
+                listener: self.id,
+                name: self.name.as_str().into(),
+                socket: duplicate,
+                limit: limit.clone(),
+                inherited: socket.is_inherited(),
+                cells: registry.accept(&self.name, thread),
+            };
+            (thread, entrance)
+        };
+        self.sockets.iter().zip(duplicates).enumerate().map(entrance).collect()
+    }
+
+    /// The sockets that nobody else holds, and on which new handshakes can be stopped.
+    pub(super) fn own_tcp_sockets(&self) -> impl Iterator<Item = &ListeningSocket> {
+        self.sockets.iter().filter(|socket| {
+            !socket.is_inherited() && matches!(socket.local_address(), LocalAddress::Tcp(_))
+        })
+    }
+
+    pub(super) fn destinations(&self) -> impl Iterator<Item = (String, String)> {
+        self.listener
+            .destinations
+            .iter()
+            .map(|destination| (destination.name.clone(), destination.pattern.to_string()))
+    }
 }
 
 fn bind_address(listener: &Listener) -> BindAddress {
@@ -182,11 +243,8 @@ fn bind_address(listener: &Listener) -> BindAddress {
 }
 
 /// Binds one socket for each thread that accepts, where the kind of socket can be bound so.
-fn bind(
-    listener: &Listener,
-    address: &BindAddress,
-    settings: &Settings,
-) -> Result<Vec<ListeningSocket>, Error> {
+fn bind(listener: &Listener, settings: &Settings) -> Result<Vec<ListeningSocket>, Error> {
+    let address = &bind_address(listener);
     let several = settings.per_listener > 1 && matches!(address, BindAddress::Tcp(_));
     if settings.kernel && !matches!(address, BindAddress::Tcp(_)) && settings.per_listener > 1 {
         return Err(Error::Invalid(format!(
@@ -228,20 +286,4 @@ fn check(listeners: &[Listener]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-impl Bound {
-    /// The sockets that nobody else holds, and on which new handshakes can be stopped.
-    pub(super) fn own_tcp_sockets(&self) -> impl Iterator<Item = &ListeningSocket> {
-        self.sockets.iter().filter(|socket| {
-            !socket.is_inherited() && matches!(socket.local_address(), LocalAddress::Tcp(_))
-        })
-    }
-
-    pub(super) fn destinations(&self) -> impl Iterator<Item = (String, String)> {
-        self.listener
-            .destinations
-            .iter()
-            .map(|destination| (destination.name.clone(), destination.pattern.to_string()))
-    }
 }

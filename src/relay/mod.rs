@@ -253,6 +253,22 @@ impl RelayOnShard {
             }
         };
         let table = connection.shard().shared().table.load_full();
+        let refused = match addresses.first() {
+            None => Some(RejectReason::Missing),
+            Some(first) => table.loops.is_loop(*first).then_some(RejectReason::Loop),
+        };
+        if let Some(reason) = refused {
+            connection.mark_rejected(reason);
+            if let Some(line) = line {
+                let flag = match reason {
+                    RejectReason::Loop => ResponseFlag::NoRoute,
+                    _ => ResponseFlag::NoHealthyUpstream,
+                };
+                line.refused(flag, reason.as_str());
+            }
+            return None;
+        }
+        connection.mark_served();
         let connected =
             connect(addresses, &self.relay.options, client, &table.loops, &self.cells).await;
         match connected {
@@ -266,37 +282,27 @@ impl RelayOnShard {
                 }
                 Some(upstream)
             }
-            Err(ConnectError::Loop) => {
-                connection.mark_rejected(RejectReason::Loop);
-                if let Some(line) = line {
-                    line.refused(ResponseFlag::NoRoute, RejectReason::Loop.as_str());
-                }
-                None
-            }
-            Err(ConnectError::NoAddress) => {
-                connection.mark_rejected(RejectReason::Missing);
-                if let Some(line) = line {
-                    line.refused(ResponseFlag::NoHealthyUpstream, RejectReason::Missing.as_str());
-                }
-                None
-            }
-            Err(ConnectError::Failed { address, error }) => {
-                connection.shard().log_peer(|suppressed| {
-                    tracing::info!(
-                        listener = connection.listener(),
-                        cluster = %self.relay.cluster,
-                        suppressed,
-                        "cannot connect to {address}: {error}"
-                    );
-                });
-                if let Some(line) = line {
-                    line.failed(address, error.to_string());
+            Err(error) => {
+                self.log_failure(connection, &error);
+                if let (Some(line), ConnectError::Failed { address, error }) = (line, &error) {
+                    line.failed(*address, error.to_string());
                 }
                 connection.set_close_reason(CloseReason::UpstreamFailed);
                 connection.reset_on_drop();
                 None
             }
         }
+    }
+
+    fn log_failure(&self, connection: &Connection, error: &ConnectError) {
+        connection.shard().log_peer(|suppressed| {
+            tracing::info!(
+                listener = connection.listener(),
+                cluster = %self.relay.cluster,
+                suppressed,
+                "cannot connect to {error}"
+            );
+        });
     }
 
     fn header(&self, connection: &Connection, client: Option<SocketAddr>) -> Option<Vec<u8>> {

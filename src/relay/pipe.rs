@@ -20,10 +20,16 @@ use crate::{
 };
 
 /// How a relay is to end by itself.
+///
+/// Something moves when bytes are handed over to the kernel, and when a peer acknowledges some that
+/// were handed over before: one that reads slowly out of large socket buffers is not idle. Hand-over
+/// is noticed at once. Acknowledgement is looked for when the time is up, so a relay whose peer has
+/// stopped reading ends up to twice the time after the last byte that it took; so does one whose peer
+/// acknowledges nothing at all. A Unix socket's peer acknowledges by reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// Without a byte in either direction for this long, the relay ends. Default 1 h.
+    /// When nothing moves in either direction for this long, the relay ends. Default 1 h.
     pub idle: Option<Duration>,
     /// The same once one direction has ended. Default 1 h.
     pub half_close: Option<Duration>,
@@ -101,6 +107,7 @@ pub fn pipe<'a, M: Meter>(
         down: Direction::default(),
         timeouts,
         quiet: Quiet::default(),
+        taken: Taken::default(),
         reset: None,
         meter,
     }
@@ -116,6 +123,7 @@ struct Pipe<'a, M> {
     timeouts: &'a Timeouts,
     moved_at: Nanoseconds,
     quiet: Quiet,
+    taken: Taken,
     /// One side has reset its connection; what came before that is on its way to the other.
     reset: Option<Why>,
     meter: &'a M,
@@ -139,7 +147,7 @@ impl<M: Meter> Future for Pipe<'_, M> {
         }
         let why = pipe.reset.unwrap_or(Why::DownstreamReset);
         let passed_on = pipe.pass_on_rest(why, cx).is_ready()
-            || pipe.quiet.poll(pipe.moved_at, Some(LAST_BYTES), cx).is_ready();
+            || pipe.quiet.poll(&mut pipe.moved_at, Some(LAST_BYTES), |_| false, cx).is_ready();
         if !passed_on {
             return Poll::Pending;
         }
@@ -208,7 +216,9 @@ impl<M: Meter> Pipe<'_, M> {
             false => (self.timeouts.idle, Why::IdleTimeout),
             true => (self.timeouts.half_close, Why::HalfCloseTimeout),
         };
-        self.quiet.poll(self.moved_at, limit, cx).map(|()| why)
+        let (downstream, upstream, taken) = (&*self.downstream, &*self.upstream, &mut self.taken);
+        let looks = |just_moved| taken.look(just_moved, [downstream, upstream]);
+        self.quiet.poll(&mut self.moved_at, limit, looks, cx).map(|()| why)
     }
 }
 
@@ -316,6 +326,28 @@ impl Gear {
     }
 }
 
+/// What the peers had taken at the last look; none where that was not settled.
+#[derive(Default)]
+struct Taken(Option<[u64; 2]>);
+
+impl Taken {
+    /// Whether a peer has taken bytes since the last look. Without one, whether there are any that it
+    /// may be taking. Bytes that were handed over just now are on their way: a look settles nothing.
+    fn look(&mut self, just_moved: bool, peers: [&Stream; 2]) -> bool {
+        if just_moved {
+            self.0 = None;
+            return false;
+        }
+        // It fails for a connection that is gone, which its own end tells.
+        let deliveries = peers.map(|peer| peer.delivery().unwrap_or_default());
+        let marks = deliveries.map(|delivery| delivery.mark);
+        match self.0.replace(marks) {
+            Some(before) => before != marks,
+            None => deliveries.iter().any(|delivery| delivery.outstanding),
+        }
+    }
+}
+
 /// Finds out that nothing has moved for a time. Its timer is not touched when something moves: it
 /// looks at the time of the last movement when it fires, and is set for what is left.
 #[derive(Default)]
@@ -324,26 +356,35 @@ struct Quiet {
 }
 
 impl Quiet {
+    /// Ready when nothing has moved for `limit`. Each time that the timer fires, `looks` is asked
+    /// whether something has moved unnoticed since it was asked last; it is told whether something
+    /// has moved this very moment.
     fn poll(
         &mut self,
-        moved_at: Nanoseconds,
+        moved_at: &mut Nanoseconds,
         limit: Option<Duration>,
+        mut looks: impl FnMut(bool) -> bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(limit) = limit else {
             self.timer = None;
             return Poll::Pending;
         };
+        let deadline = |moved_at: Nanoseconds| moved_at.saturating_add(nanoseconds(limit));
         if self.timer.as_ref().is_none_or(|(_, of)| *of != limit) {
-            self.timer = Some((sleep_until(moved_at.saturating_add(nanoseconds(limit))), limit));
+            self.timer = Some((sleep_until(deadline(*moved_at)), limit));
         }
         let Some((timer, _)) = &mut self.timer else { return Poll::Pending };
         while Pin::new(&mut *timer).poll(cx).is_ready() {
-            let deadline = moved_at.saturating_add(nanoseconds(limit));
-            if deadline <= timer.now() {
-                return Poll::Ready(());
+            let now = timer.now();
+            let moved = looks(*moved_at == now);
+            if deadline(*moved_at) <= now {
+                if !moved {
+                    return Poll::Ready(());
+                }
+                *moved_at = now;
             }
-            timer.reset_until(deadline);
+            timer.reset_until(deadline(*moved_at));
         }
         Poll::Pending
     }

@@ -76,9 +76,10 @@ impl Pool {
         self.free.borrow().len() + self.lent.get() as usize
     }
 
-    /// Whether so few buffers are left that bytes should be copied out of them.
+    /// Whether so few buffers are left, of any number the last one, that bytes should be copied out
+    /// of them.
     pub(crate) fn is_low(&self) -> bool {
-        self.available() < usize::from(self.buffers / 4)
+        self.available() < usize::from(self.buffers.div_ceil(4))
     }
 
     /// Takes a free buffer, to be lent.
@@ -130,8 +131,10 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         let length = self.buffers as usize * self.buffer_size as usize;
-        // SAFETY: the mapping was made in `new` with this length. Every chunk holds the pool, and
-        // the driver, which lends to the kernel, holds it until its ring is gone.
+        // SAFETY: the mapping was made in `new` with this length, and nobody has an address in it any
+        // more: every chunk holds the pool, and so does a driver that lends from it. A driver goes
+        // only when no receive is in flight (`reactor/mod.rs`), so the kernel writes to none of the
+        // buffers that are still lent.
         let _ = unsafe { munmap(self.memory.as_ptr().cast(), length) };
     }
 }
@@ -225,7 +228,8 @@ impl Chunk {
         let target = unsafe { pool.start_of(*id).add(self.end as usize) };
         // SAFETY: the target is `other.len()` bytes behind `end`, within this chunk's buffer (the
         // check above), which no other chunk refers to and which the kernel does not have while a
-        // chunk refers to it. The source lies elsewhere, so the two do not overlap.
+        // chunk refers to it. The source is another chunk's buffer or memory of the heap, so the two
+        // do not overlap.
         unsafe { target.copy_from_nonoverlapping(NonNull::from(&*other).cast(), other.len()) };
         self.end += other.len() as u32;
         Ok(())
@@ -272,10 +276,12 @@ impl Deref for Chunk {
         match &self.storage {
             Storage::Heap(bytes) => &bytes[start..end],
             Storage::Pool { pool, id } => {
-                // SAFETY: `start <= end <= buffer_size`, within the buffer. The kernel (or
-                // `append`) wrote these bytes before the chunk could refer to them, and nobody
-                // writes to them while a chunk does: the kernel does not have the buffer, and
-                // `append` writes only behind `end` of a chunk that is alone.
+                // SAFETY: `start <= end <= buffer_size`, within the buffer, which is mapped for as
+                // long as the chunk holds the pool. The kernel (or `append`) wrote these bytes
+                // before the chunk could refer to them (the mapping was zeroed before, so all are
+                // initialised anyhow), and nobody writes to them while a chunk does: the kernel does
+                // not have the buffer, and `append` writes only behind `end` of a chunk that is
+                // alone, which it borrows mutably.
                 unsafe {
                     std::slice::from_raw_parts(pool.start_of(*id).as_ptr().add(start), end - start)
                 }

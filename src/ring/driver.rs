@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use crate::sys::dial::{DialError, UpstreamOptions};
+use crate::sys::{
+    delivery::Delivery,
+    dial::{DialError, UpstreamOptions},
+};
 
 /// Nanoseconds on a driver's own clock, which starts at some point before its first turn.
 pub(crate) type Nanoseconds = u64;
@@ -77,7 +80,6 @@ impl Token {
     pub(crate) const CANCEL: Token = Token(Kind::Cancel as u64);
     pub(crate) const CLOSE: Token = Token(Kind::Close as u64);
     pub(crate) const DOORBELL: Token = Token(Kind::Doorbell as u64);
-    pub(crate) const RING: Token = Token(Kind::Ring as u64);
 
     pub(crate) fn new(key: Key, kind: Kind) -> Token {
         debug_assert!(key.generation <= Self::GENERATION_MAX);
@@ -147,8 +149,12 @@ pub(crate) enum Wait {
 /// Rings another thread's driver out of its sleep. It carries nothing: what is to be done lies in
 /// a queue that both sides share.
 pub(crate) trait Doorbell: Send + Sync {
-    /// Rings from a thread that has no driver, by a system call of its own.
-    fn ring(&self);
+    /// Rings by a system call of its own, from any thread.
+    ///
+    /// # Errors
+    /// It did not ring, for want of memory for instance, and may when it is tried again. That nobody
+    /// is there any more to be woken is no error.
+    fn ring(&self) -> io::Result<()>;
     /// The descriptor of the ring that sleeps, where a driver of the same kind can ring it along
     /// with its next turn, saving the system call.
     fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -170,8 +176,12 @@ pub(crate) trait Driver {
     /// Closes a descriptor that no operation uses any longer.
     fn close(&mut self, fd: OwnedFd);
 
-    /// Rings a doorbell at the next turn.
-    fn ring(&mut self, doorbell: &dyn Doorbell);
+    /// Rings a doorbell at the next turn. Where it does not ring, a completion under `token` says so,
+    /// with a negative error number; where it does, none comes.
+    ///
+    /// # Errors
+    /// It was tried at once, and did not ring.
+    fn ring(&mut self, token: Token, doorbell: &dyn Doorbell) -> io::Result<()>;
 
     /// The doorbell of this driver.
     fn doorbell(&self) -> std::sync::Arc<dyn Doorbell>;
@@ -217,6 +227,8 @@ pub(crate) trait Driver {
     fn reset_on_close(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
     fn local_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr>;
     fn peer_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr>;
+    /// How far the peer has taken what was sent.
+    fn delivery(&self, fd: BorrowedFd<'_>) -> io::Result<Delivery>;
 }
 
 /// A duration in nanoseconds; more than 584 years is for ever.

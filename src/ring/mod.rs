@@ -3,6 +3,7 @@
 
 mod buffers;
 mod custom;
+mod doorbells;
 mod driver;
 mod output;
 mod reactor;

@@ -13,8 +13,9 @@
 //! are in use, what arrives is copied to memory of its own, so that slow readers, however many,
 //! never take the last buffers from the others. Their memory is bounded by their credits.
 //!
-//! **Starvation.** A receive that finds no free buffer ends. Its slot then waits in a queue, in
-//! order of arrival, for buffers to come back (`reactor.rs`).
+//! **Starvation.** A receive that finds no free buffer ends. Its slot then waits in a queue for
+//! buffers to come back (`reactor/completions.rs`). The driver does not sleep while there is a free
+//! buffer and somebody waits. A stream keeps its place in the queue until it gets a buffer.
 
 use std::{collections::VecDeque, io, rc::Rc, task::Waker};
 
@@ -59,7 +60,10 @@ pub(crate) struct ReceiveHalf {
     next_pool: Option<(u16, u32)>,
     end: End,
     pub(crate) cancelling: bool,
+    /// It waits for a buffer, and is not to be armed before it is its turn.
     pub(crate) starved: bool,
+    /// Its place among those that found no buffer, until it gets one; 0 is none.
+    pub(crate) place: u64,
     /// Whether data is more likely to come later than to be here when the receive is armed.
     wait_first: bool,
     pub(crate) waker: Option<Waker>,
@@ -77,6 +81,7 @@ impl ReceiveHalf {
             end: End::Open,
             cancelling: false,
             starved: false,
+            place: 0,
             wait_first,
             waker: None,
         }
@@ -157,6 +162,7 @@ impl ReceiveHalf {
                     chunk = chunk.copied_out();
                 }
                 self.queued += length as u32;
+                self.place = 0;
                 self.push(chunk);
                 if completion.more && self.queued >= self.credit && !self.cancelling {
                     self.cancelling = true;

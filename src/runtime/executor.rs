@@ -36,11 +36,16 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Executor>>> = const { RefCell::new(None) };
 }
 
-/// Told about every turn of a loop; called on its thread.
+/// Told about every turn of a loop; called on its thread, before the loop sleeps.
 pub(crate) trait Turns {
     /// The loop was at work for `busy` nanoseconds since it last slept or was told so, and has
     /// slept for `idle` before that.
     fn turned(&self, executor: &Executor, busy: Nanoseconds, idle: Nanoseconds);
+
+    /// For how long the loop may sleep now, where nothing wakes it; `None`, for ever.
+    fn sleep_limit(&self) -> Option<Nanoseconds> {
+        None
+    }
 
     /// A task has panicked. Told at once, since the loop may sleep for long after this turn.
     fn panicked(&self) {}
@@ -56,7 +61,7 @@ pub(crate) struct Executor {
     remote: Arc<Remote>,
     #[cfg(test)]
     panics: Cell<u64>,
-    turns: RefCell<Option<Box<dyn Turns>>>,
+    turns: RefCell<Vec<Box<dyn Turns>>>,
 }
 
 impl Executor {
@@ -70,7 +75,7 @@ impl Executor {
             remote,
             #[cfg(test)]
             panics: Cell::new(0),
-            turns: RefCell::new(None),
+            turns: RefCell::default(),
         })
     }
 
@@ -109,8 +114,9 @@ impl Executor {
         self.tasks.borrow().len()
     }
 
+    /// Tells `turns` about this loop from now on. Not from inside of a [`Turns`].
     pub(crate) fn observe_turns(&self, turns: Box<dyn Turns>) {
-        *self.turns.borrow_mut() = Some(turns);
+        self.turns.borrow_mut().push(turns);
     }
 
     pub(super) fn make_ready(&self, runnable: Runnable) {
@@ -155,28 +161,33 @@ impl Executor {
                 return Ok(());
             }
             let started = self.reactor.now();
-            let sleeps = self.ready.borrow().is_empty() && self.remote.prepare_sleep();
-            let (wait, worked) = match sleeps {
-                true => (self.next_timer(), self.reactor.clock()),
-                false => (Wait::No, started),
-            };
-            let turned = self.reactor.turn(wait);
-            noticed = !sleeps || self.remote.woke();
-            turned?;
-            if let Some(turns) = &*self.turns.borrow() {
-                let now = self.reactor.now();
-                let (busy, slept) =
-                    if sleeps { (worked - started, now - worked) } else { (now - started, 0) };
-                turns.turned(self, busy, std::mem::replace(&mut idle, slept));
+            if self.ready.borrow().is_empty() && self.remote.prepare_sleep() {
+                let worked = self.reactor.clock();
+                self.tell_turned(worked - started, std::mem::take(&mut idle));
+                let slept = self.reactor.turn(self.sleep_from(worked));
+                noticed = self.remote.woke();
+                slept?;
+                idle = self.reactor.now() - worked;
+            } else {
+                self.reactor.turn(Wait::No)?;
+                noticed = true;
+                self.tell_turned(self.reactor.now() - started, std::mem::take(&mut idle));
             }
         }
     }
 
-    fn next_timer(&self) -> Wait {
-        match self.timers.borrow().next_deadline() {
-            Some(deadline) => Wait::Until(deadline.saturating_mul(1_000_000)),
-            None => Wait::Forever,
+    fn tell_turned(&self, busy: Nanoseconds, idle: Nanoseconds) {
+        for turns in &*self.turns.borrow() {
+            turns.turned(self, busy, idle);
         }
+    }
+
+    /// How long to sleep from `now` on: until the next timer, or as whoever is told of turns wants.
+    fn sleep_from(&self, now: Nanoseconds) -> Wait {
+        let timer = self.timers.borrow().next_deadline().map(|at| at.saturating_mul(1_000_000));
+        let limits = self.turns.borrow();
+        let limits = limits.iter().filter_map(|turns| turns.sleep_limit()).map(|limit| now + limit);
+        limits.chain(timer).min().map_or(Wait::Forever, Wait::Until)
     }
 
     fn fire_timers(&self) {
@@ -202,9 +213,7 @@ impl Executor {
         if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
             #[cfg(test)]
             self.panics.set(self.panics.get() + 1);
-            if let Some(turns) = &*self.turns.borrow() {
-                turns.panicked();
-            }
+            self.turns.borrow().iter().for_each(|turns| turns.panicked());
             tracing::error!("a task panicked; its connection is closed, the shard goes on");
         }
     }
@@ -279,7 +288,8 @@ pub fn block_on<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Resu
 ///
 /// # Errors
 ///
-/// `Unsupported` where this thread's driver is no ring. What the kernel refuses, an operation that
+/// `Unsupported` where this thread's driver is no ring; `InvalidInput` for an entry with a flag that
+/// [`CustomOperation`] forbids. What the kernel refuses, an operation that
 /// the ring's restrictions forbid for instance (EACCES), is in the result.
 ///
 /// # Cancel safety

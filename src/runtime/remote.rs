@@ -1,6 +1,6 @@
 //! How other threads reach an executor: a queue of what they leave, the wake word, the doorbell.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, thread, time::Duration};
 
 use async_task::Runnable;
 
@@ -9,6 +9,10 @@ use crate::{
     ring::Doorbell,
     sync::{Mutex, lock},
 };
+
+/// How often a thread without a reactor tries to ring, and how long it waits between two tries.
+const RING_TRIES: u32 = 1000;
+const RING_PAUSE: Duration = Duration::from_millis(1);
 
 /// An executor, as other threads see it.
 pub(crate) struct Remote {
@@ -45,10 +49,21 @@ impl Remote {
     fn notify_from(&self, current: Option<&Executor>) {
         if self.word.notify() {
             match current {
-                Some(executor) => executor.reactor().ring(&*self.doorbell),
-                None => self.doorbell.ring(),
+                Some(executor) => executor.reactor().ring(&self.doorbell),
+                None => self.ring_patiently(),
             }
         }
+    }
+
+    /// Rings from a thread that has no reactor to try again later: waits until the bell has rung.
+    fn ring_patiently(&self) {
+        for _ in 0..RING_TRIES {
+            if self.doorbell.ring().is_ok() {
+                return;
+            }
+            thread::sleep(RING_PAUSE);
+        }
+        tracing::error!("a sleeping shard could not be woken; it goes on with its next event");
     }
 
     /// Moves what other threads left into the executor's own queue, if the word says that there is

@@ -7,6 +7,8 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    ops::Deref,
+    sync::Arc,
     task::{Poll, Waker},
 };
 
@@ -60,10 +62,33 @@ impl<T> Mailbox<T> {
         .await;
     }
 
+    /// The end of a mailbox that its thread holds, if it is to close when that goes.
+    pub(crate) fn receiver(self: &Arc<Self>) -> Receiver<T> {
+        Receiver(Arc::clone(self))
+    }
+
     /// Lets nothing in from now on; gives what was in.
     pub(crate) fn close(&self) -> VecDeque<T> {
         let left = self.inbox.close();
         drop(lock(&self.waker).take());
         left
+    }
+}
+
+/// Closes its mailbox when it is dropped, and drops what was in: what waits for an answer learns that
+/// none will come.
+pub(crate) struct Receiver<T>(Arc<Mailbox<T>>);
+
+impl<T> Deref for Receiver<T> {
+    type Target = Mailbox<T>;
+
+    fn deref(&self) -> &Mailbox<T> {
+        &self.0
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        drop(self.0.close());
     }
 }

@@ -32,12 +32,16 @@ use std::{
 use arc_swap::ArcSwap;
 
 use self::draining::Draining;
-pub(crate) use self::{arrivals::Arrivals, mailbox::Mailbox};
+pub(crate) use self::{
+    arrivals::Arrivals,
+    mailbox::{Mailbox, Receiver},
+};
 pub use self::{
     balanced::Balanced,
     load::{LoadGuard, Loads, ShardLoad, WeightGuard},
 };
 use crate::{
+    accept::Command,
     listener::{LimitGuard, Table, table::ListenerId},
     telemetry::{
         ClusterCells, LogLimit, Registry,
@@ -53,28 +57,11 @@ pub(crate) struct Accepted {
     pub(crate) limit: Option<LimitGuard>,
 }
 
-/// What a shard is told besides connections.
-pub(crate) enum Command {
-    /// Answer, to show that the loop turns.
-    Answer(std::sync::mpsc::Sender<usize>),
-    /// Accept on this socket, which no other shard has, for a listener.
-    Accept(crate::accept::Entrance),
-    /// Stop accepting for a listener.
-    StopAccepting(ListenerId, std::sync::mpsc::Sender<()>),
-    /// Run this on the shard.
-    Run(Box<dyn FnOnce() + Send>),
-    /// Let connections end when they next can: the proxy drains.
-    Drain,
-    /// End: cut what is still open.
-    Stop,
-    /// Panic, as a test's way to kill a shard.
-    Die,
-}
-
 /// A shard as other threads see it.
 pub(crate) struct Remote {
     pub(crate) index: usize,
     pub(crate) inbox: Mailbox<Accepted>,
+    /// What it is told besides connections.
     pub(crate) control: Mailbox<Command>,
 }
 
@@ -93,7 +80,7 @@ pub(crate) struct Shared {
     pub(crate) loads: Loads,
     pub(crate) table: ArcSwap<Table>,
     /// Set while an acceptor waits for descriptors or memory to be freed.
-    pub(crate) starved_acceptors: StarvedAcceptors,
+    pub(crate) starved_acceptors: Arc<StarvedAcceptors>,
 }
 
 /// Acceptors that wait until a connection is closed somewhere.
@@ -105,8 +92,13 @@ pub(crate) struct StarvedAcceptors {
 }
 
 impl StarvedAcceptors {
-    pub(crate) fn wait(&self, waker: Waker) {
-        crate::sync::lock(&self.wakers).push(waker);
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut wakers = crate::sync::lock(&self.wakers);
+        // One that waited in vain, until its time was up, is still here.
+        if !wakers.iter().any(|waiting| waiting.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        drop(wakers);
         self.waiting.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 

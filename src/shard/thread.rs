@@ -8,9 +8,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{
-    Accepted, Arrivals, Command, Remote, Shard, Shared, inbox::Refused, turns::ShardTurns,
-};
+use super::{Accepted, Arrivals, Remote, Shard, Shared, inbox::Refused, turns::ShardTurns};
 use crate::{
     accept::{Balancer, Entrances, LeastConnections, Place},
     error::Error,
@@ -67,9 +65,6 @@ pub(crate) struct ShardThread {
     pub(crate) shared: Arc<Shared>,
     pub(crate) placement: Placement,
     pub(crate) ring: RingSettings,
-    /// Connections that it accepts itself, where the kernel chooses the shard; 0: no limit.
-    pub(crate) max_connections: u64,
-    pub(crate) connections_per_shard: u32,
 }
 
 impl ShardThread {
@@ -123,35 +118,12 @@ impl ShardThread {
 async fn main(thread: ShardThread, shard: Shard) {
     let arrivals = Rc::new(Arrivals::new(shard.clone()));
     let inbox = spawn(take_arrivals(Arc::clone(&thread.remote), Rc::clone(&arrivals)));
-    let own = OwnEntrance {
-        shard: shard.clone(),
-        arrivals,
-        max_connections: thread.max_connections,
-        connections_per_shard: thread.connections_per_shard,
-    };
-    let entrances = Entrances::new(Rc::new(own), Arc::clone(&thread.shared));
-    let mut commands = VecDeque::new();
-    loop {
-        thread.remote.control.receive(&mut commands).await;
-        for command in commands.drain(..) {
-            match command {
-                Command::Answer(to) => drop(to.send(shard.index())),
-                Command::Accept(entrance) => entrances.open(entrance),
-                Command::StopAccepting(listener, done) => {
-                    entrances.close(listener).await;
-                    let _ = done.send(());
-                }
-                Command::Run(task) => task(),
-                Command::Drain => shard.drain(),
-                Command::Stop => {
-                    shard.cut();
-                    drop(inbox);
-                    return;
-                }
-                Command::Die => panic!("the shard was told to die"),
-            }
-        }
-    }
+    let own = OwnEntrance { shard: shard.clone(), arrivals };
+    let starved = Arc::clone(&thread.shared.starved_acceptors);
+    let entrances = Entrances::new(Rc::new(own), starved);
+    entrances.obey(shard.index(), &thread.remote.control).await;
+    shard.cut();
+    drop(inbox);
 }
 
 async fn take_arrivals(remote: Arc<Remote>, arrivals: Rc<Arrivals>) {
@@ -168,11 +140,13 @@ async fn take_arrivals(remote: Arc<Remote>, arrivals: Rc<Arrivals>) {
 struct OwnEntrance {
     shard: Shard,
     arrivals: Rc<Arrivals>,
-    max_connections: u64,
-    connections_per_shard: u32,
 }
 
 impl Place for OwnEntrance {
+    fn drain(&self) {
+        self.shard.drain();
+    }
+
     fn place(
         &self,
         socket: OwnedFd,
@@ -181,12 +155,13 @@ impl Place for OwnEntrance {
     ) -> Result<(), RejectReason> {
         let loads = self.shard.loads();
         let index = self.shard.index();
+        let limits = self.shard.shared().table.load().limits;
         let guard = loads.claim(index).ok_or(RejectReason::ShardLimit)?;
         let carried = loads.read(index).map_or(0, |load| load.connections);
-        if self.connections_per_shard > 0 && carried > self.connections_per_shard {
+        if limits.connections_per_shard > 0 && carried > limits.connections_per_shard {
             return Err(RejectReason::ShardLimit);
         }
-        if self.max_connections > 0 && loads.total() > self.max_connections {
+        if limits.connections > 0 && loads.total() > limits.connections {
             return Err(RejectReason::Limit);
         }
         self.arrivals.arrive(Accepted { socket, listener, guard, limit });
@@ -216,24 +191,40 @@ impl Drop for Leaving {
         if self.expected {
             return;
         }
-        let redealt = self.shared.registry.acceptor(0);
         let policy = Box::new(LeastConnections::default());
         let mut balancer = Balancer::new(self.shared.loads.clone(), policy);
-        for mut accepted in waiting {
-            let mut excluded = vec![index];
-            // Dropped, and so closed, only where no shard is left that has room.
-            while let Ok(guard) = balancer.assign_excluding(&excluded) {
-                let shard = guard.shard();
-                accepted.guard = guard;
-                match self.all[shard].inbox.send(accepted) {
-                    Ok(()) => {
-                        redealt.handoffs_redealt.increment();
-                        break;
-                    }
-                    Err(Refused { item, .. }) => accepted = item,
-                }
-                excluded.push(shard);
+        for accepted in waiting {
+            if let Err(accepted) = self.redeal(accepted, &mut balancer) {
+                self.count_rejected(&accepted);
             }
+        }
+    }
+}
+
+impl Leaving {
+    /// Gives a connection to another shard. Back comes one for which none has room.
+    fn redeal(&self, mut accepted: Accepted, balancer: &mut Balancer) -> Result<(), Accepted> {
+        let mut excluded = vec![self.remote.index];
+        while let Ok(guard) = balancer.assign_excluding(&excluded) {
+            let shard = guard.shard();
+            accepted.guard = guard;
+            match self.all[shard].inbox.send(accepted) {
+                Ok(()) => {
+                    self.shared.registry.acceptor(0).handoffs_redealt.increment();
+                    return Ok(());
+                }
+                Err(Refused { item, .. }) => accepted = item,
+            }
+            excluded.push(shard);
+        }
+        Err(accepted)
+    }
+
+    fn count_rejected(&self, accepted: &Accepted) {
+        let table = self.shared.table.load();
+        if let Some(entry) = table.listeners.get(&accepted.listener) {
+            let cells = self.shared.registry.listener(&entry.name, self.remote.index);
+            cells.rejected.increment(RejectReason::ShardLimit);
         }
     }
 }

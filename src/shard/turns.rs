@@ -1,4 +1,9 @@
-//! What a shard tells about its loop: how long turns take and how busy it is.
+//! What a shard tells about its loop: how long turns take, how busy it is, what it has left.
+//!
+//! In: each turn, before the loop sleeps. Out: the shard's cells, and its busy share in the loads. So
+//! what is told stays true while the shard sleeps. The busy share alone changes with time: a shard
+//! that was busy lately gets up once a period until its share is down to nothing, and sleeps without
+//! a limit from then on. A shard that has nothing to do never turns by itself.
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 
@@ -11,6 +16,10 @@ use crate::{
 
 /// How often the busy share is published.
 const PERIOD: Nanoseconds = 50_000_000;
+
+/// Thousandths of a period that count as idle: a shard that gets up to tell that it does nothing is
+/// not kept awake by that.
+const NOISE_PERMILLE: u32 = 5;
 
 pub(crate) struct ShardTurns {
     shard: usize,
@@ -33,31 +42,36 @@ impl ShardTurns {
         }
     }
 
-    fn end_period(&self, executor: &Executor) {
+    fn end_period(&self) {
         let (busy, period) = (self.period_busy.take(), self.period.take());
         // An average that forgets half of the past with each period, and more after a long sleep.
         let share = (busy.saturating_mul(1000) / period.max(1)) as u32;
-        let weight = (period / PERIOD).clamp(1, 8) as u32;
+        let share = if share < NOISE_PERMILLE { 0 } else { share };
+        let weight = (period / PERIOD).clamp(1, 16) as u32;
         let kept = self.share_permille.get() >> weight;
         let average = kept + share - (share >> weight);
         self.share_permille.set(average);
         self.loads.report_busy(self.shard, average);
-        self.cells.free_buffers.set(executor.reactor().free_buffers() as i64);
-        let overflows = executor.reactor().overflows();
-        let counted = &self.cells.completion_queue_overflows;
-        counted.add(overflows - counted.value().min(overflows));
     }
 }
 
 impl Turns for ShardTurns {
     fn turned(&self, executor: &Executor, busy: Nanoseconds, idle: Nanoseconds) {
         self.cells.busy_nanos.add(busy);
+        let reactor = executor.reactor();
+        self.cells.completions.raise_to(reactor.completed());
+        self.cells.completion_queue_overflows.raise_to(reactor.overflows());
+        self.cells.free_buffers.set(reactor.free_buffers() as i64);
         self.cells.turn_duration.observe(Duration::from_nanos(busy));
         self.period_busy.set(self.period_busy.get() + busy);
         self.period.set(self.period.get() + busy + idle);
         if self.period.get() >= PERIOD {
-            self.end_period(executor);
+            self.end_period();
         }
+    }
+
+    fn sleep_limit(&self) -> Option<Nanoseconds> {
+        (self.share_permille.get() > 0).then_some(PERIOD)
     }
 
     fn panicked(&self) {

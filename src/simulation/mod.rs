@@ -10,11 +10,15 @@
 
 mod accepting;
 mod cancelling;
+mod custom;
+mod pausing;
 mod peer;
 mod pressure;
 mod relaying;
 mod resets;
+mod starving;
 mod timing;
+mod waking;
 
 use std::{
     fmt::Write as _,

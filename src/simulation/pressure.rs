@@ -129,7 +129,8 @@ fn a_relay_takes_no_more_than_its_credits() {
         while sends().await {}
         let behaviour = world.behaviour();
         // In the client's queue, in the relay's two, and in both sockets.
-        let mut most = 3 * CREDIT + PIECE + BUFFER + 2 * behaviour.window as u64;
+        let mut most = 3 * CREDIT + PIECE + BUFFER;
+        most += 2 * (behaviour.window + behaviour.send_buffer) as u64;
         if !behaviour.limits_receives {
             // What one turn brings before the receive is cancelled, and one result after that.
             most += (u64::from(behaviour.small.0) + 1) * BUFFER;

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     net::Stream,
-    relay::{Timeouts, Why},
-    ring::simulated::{Behaviour, World},
-    runtime::{sleep, spawn, timeout},
+    relay::{Ended, Timeouts, Why},
+    ring::simulated::{Behaviour, Random, World},
+    runtime::{JoinHandle, sleep, spawn, timeout},
 };
 
 /// The tick at which a timer for `after` that was set at `set` fires.
@@ -20,12 +20,12 @@ fn tick(set: u64, after: Duration) -> u64 {
 }
 
 /// A kernel that takes no time, so that every time is known exactly.
-fn exact(_: &mut crate::ring::simulated::Random, behaviour: &mut Behaviour) {
+fn exact(_: &mut Random, behaviour: &mut Behaviour) {
     *behaviour = Behaviour { limits_receives: behaviour.limits_receives, ..Behaviour::plain() };
 }
 
 /// When a relay ended, and why.
-async fn ended(world: World, relay: crate::runtime::JoinHandle<crate::relay::Ended>) -> (Why, u64) {
+async fn ended(world: World, relay: JoinHandle<Ended>) -> (Why, u64) {
     let why = relay.await.unwrap().why;
     (why, world.now())
 }
@@ -82,6 +82,79 @@ fn an_idle_relay_ends_at_the_tick() {
             assert_eq!(&*to.receive().await.unwrap().unwrap(), [7]);
         }
         assert_eq!(relay.await.unwrap(), (Why::IdleTimeout, tick(moved_at, idle)));
+    });
+}
+
+/// A network that takes few bytes at a time, and a kernel with a large buffer before it, or none, so
+/// that one operation is in flight for long.
+fn buffered(random: &mut Random, behaviour: &mut Behaviour) {
+    exact(random, behaviour);
+    behaviour.window = 8 << 10;
+    behaviour.send_buffer = random.pick(&[0, 1, 64, 1024]) << 10;
+    // So that a receive whose limit is not kept brings little more.
+    behaviour.lent = 2;
+}
+
+/// Sends, from either side of a path, more than is taken at once. Gives the other side.
+fn flood(world: &World, client: Stream, origin: Stream) -> (JoinHandle<Stream>, Stream) {
+    let (mut from, to) = match world.random().chance(50) {
+        true => (client, origin),
+        false => (origin, client),
+    };
+    let sending = spawn(async move {
+        from.send(bytes(1, 0, FLOOD as usize)).await.unwrap();
+        from.flush().await.unwrap();
+        from
+    });
+    (sending, to)
+}
+
+const FLOOD: u64 = 400 << 10;
+const IDLE: u64 = 1000;
+
+/// Reads so many bytes or a few more, 100 KiB a second: FLOOD takes several times IDLE, and the
+/// credit's worth that a stream reads ahead, and acknowledges, two thirds of IDLE.
+async fn read_slowly(reader: &mut Stream, count: u64) {
+    let mut received = 0;
+    while received < count {
+        let chunk = reader.receive().await.unwrap().expect("it was not cut");
+        received += chunk.len() as u64;
+        sleep(milliseconds(chunk.len() as u64 / 100)).await;
+    }
+}
+
+#[test]
+fn a_slow_reader_is_not_idle() {
+    simulate_with(buffered, |world| async move {
+        let timeouts = Timeouts { idle: Some(milliseconds(IDLE)), half_close: None };
+        let Path { client, origin, relay } = path(&world, timeouts).await;
+        let (sending, mut reader) = flood(&world, client, origin);
+        let started = world.now();
+        read_slowly(&mut reader, FLOOD).await;
+        assert!(world.now() - started >= 4 * IDLE * MILLISECOND, "not slow");
+        drop(sending.await.unwrap());
+        assert!(reader.receive().await.unwrap().is_none());
+        drop(reader);
+        assert_eq!(relay.await.unwrap().why, Why::Done);
+    });
+}
+
+#[test]
+fn a_reader_that_stops_is_idle_by_twice_the_time() {
+    simulate_with(buffered, |world| async move {
+        let timeouts = Timeouts { idle: Some(milliseconds(IDLE)), half_close: None };
+        let Path { client, origin, relay } = path(&world, timeouts).await;
+        let relay = spawn(ended(world.clone(), relay));
+        let (sending, mut reader) = flood(&world, client, origin);
+        let reads = world.random().below(300 << 10) * world.random().below(2);
+        read_slowly(&mut reader, reads).await;
+        let last = world.now();
+        let (why, ended_at) = relay.await.unwrap();
+        assert_eq!(why, Why::IdleTimeout);
+        let took = (ended_at - last).div_ceil(MILLISECOND);
+        let read_ahead = if reads > 0 { IDLE * 2 / 3 + 100 } else { 0 };
+        assert!((IDLE - read_ahead..=2 * IDLE + 2).contains(&took), "after {took} ms");
+        sending.cancel().await;
     });
 }
 

@@ -7,14 +7,11 @@
 //! **In**: listening TCP sockets. **Out**: how full the accept queue is, and new handshakes stopped or resumed. **Owns**
 //! nothing.
 
-use std::{
-    io, mem,
-    num::NonZeroU32,
-    os::fd::{AsFd, AsRawFd},
-    time::Duration,
-};
+use std::{io, num::NonZeroU32, os::fd::AsFd, time::Duration};
 
 use socket2::{SockFilter, SockRef};
+
+use super::delivery::tcp_info;
 
 /// How long handshakes that had begun get to finish: over a loopback or a data centre network they take far less; a
 /// client farther away than this may still be reset.
@@ -108,22 +105,7 @@ pub(crate) struct AcceptQueue {
 /// # Errors
 /// EOPNOTSUPP or ENOPROTOOPT for a socket that is not TCP.
 pub(crate) fn accept_queue(listener: impl AsFd) -> io::Result<AcceptQueue> {
-    // SAFETY: the structure is plain integers, for which all zero bytes are a value.
-    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
-    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: `info` is writable for `length` bytes; the kernel writes at most that many and says in `length` how many.
-    let result = unsafe {
-        libc::getsockopt(
-            listener.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let info = tcp_info(listener)?;
     Ok(AcceptQueue { length: info.tcpi_unacked, capacity: info.tcpi_sacked })
 }
 

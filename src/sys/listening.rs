@@ -21,7 +21,7 @@ use rustix::{
     io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd},
     net::{SocketType, sockopt},
 };
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 /// Where to listen: `ip:port`, `[v6]:port`, `unix:/path`, or `fd:N` for a socket that this process inherited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +216,17 @@ impl ListeningSocket {
     /// what is changed on it is changed for them too.
     pub(crate) fn is_inherited(&self) -> bool {
         self.inherited
+    }
+
+    /// Makes a TCP socket transparent, which needs CAP_NET_ADMIN, or ends that, for the connections that it accepts from
+    /// now on (IP_TRANSPARENT in ip(7)). Another kind of socket stays as it is.
+    pub(crate) fn set_transparent(&self, transparent: bool) -> io::Result<()> {
+        let socket = SockRef::from(&self.fd);
+        match self.local {
+            LocalAddress::Tcp(SocketAddr::V4(_)) => socket.set_ip_transparent_v4(transparent),
+            LocalAddress::Tcp(SocketAddr::V6(_)) => socket.set_ip_transparent_v6(transparent),
+            LocalAddress::Unix(_) => Ok(()),
+        }
     }
 }
 

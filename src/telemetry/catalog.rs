@@ -54,6 +54,8 @@ catalog! {
         "Tasks that ended in a panic, each ending its own connection.";
     SHARD_TURN_DURATION = "evenkeel_shard_turn_duration_seconds", Some(Unit::Seconds), "shard",
         "How long the turns of a shard's loop took, without the wait for events.";
+    SHARD_COMPLETIONS = "evenkeel_shard_completions_total", None, "shard",
+        "Completions that a shard's turns took in: over the count of turn durations, completions a turn.";
     SHARDS_FAILED = "evenkeel_shards_failed_total", None, "none",
         "Shards whose thread died.";
     UPSTREAM_CONNECTIONS = "evenkeel_upstream_connections_total", None, "cluster, shard",

@@ -35,6 +35,12 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    /// Brings the count up to a total that is counted elsewhere; one below it changes nothing.
+    #[inline]
+    pub fn raise_to(&self, total: u64) {
+        self.0.store(self.0.load(Relaxed).max(total), Relaxed);
+    }
+
     /// The count; callable on any thread.
     #[must_use]
     pub fn value(&self) -> u64 {

@@ -37,6 +37,8 @@ pub struct ShardCells {
     pub busy_nanos: Counter,
     /// How long each turn of the loop took, the wait for events not included.
     pub turn_duration: Histogram<{ TURN_DURATION_BOUNDS_NANOS.len() }>,
+    /// Completions that all turns took in together.
+    pub completions: Counter,
     /// Buffers of the shard's buffer ring that are not in use.
     pub free_buffers: Gauge,
     /// How often the kernel had more completions than the completion queue holds.
@@ -52,6 +54,7 @@ impl Default for ShardCells {
         Self {
             busy_nanos: Counter::new(),
             turn_duration: Histogram::new(&TURN_DURATION_BOUNDS_NANOS),
+            completions: Counter::new(),
             free_buffers: Gauge::new(),
             completion_queue_overflows: Counter::new(),
             tasks_panicked: Counter::new(),

@@ -194,6 +194,7 @@ impl Registry {
             let labels = [("shard", shard.as_str())];
             sink.seconds(&catalog::SHARD_BUSY_SECONDS, &labels, seconds(cells.busy_nanos.value()));
             sink.histogram(&catalog::SHARD_TURN_DURATION, &labels, &cells.turn_duration.snapshot());
+            sink.counter(&catalog::SHARD_COMPLETIONS, &labels, cells.completions.value());
             sink.gauge(&catalog::SHARD_FREE_BUFFERS, &labels, whole(cells.free_buffers.value()));
             let overflows = cells.completion_queue_overflows.value();
             sink.counter(&catalog::COMPLETION_QUEUE_OVERFLOWS, &labels, overflows);

@@ -2,7 +2,7 @@
 //! counted.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -108,6 +108,17 @@ pub(crate) enum ConnectError {
     Loop,
     /// There is no address.
     NoAddress,
+}
+
+/// What could not be connected to, and why.
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectError::Failed { address, error } => write!(f, "{address}: {error}"),
+            ConnectError::Loop => f.write_str("one of this proxy's own listeners"),
+            ConnectError::NoAddress => f.write_str("an upstream without an address"),
+        }
+    }
 }
 
 /// Connects to the first of `addresses` that answers.

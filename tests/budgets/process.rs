@@ -18,6 +18,7 @@ use rustix::{
     process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit},
     thread::{set_thread_res_gid, set_thread_res_uid},
 };
+use socket2::SockRef;
 
 const UPSTREAM: &str = "EVENKEEL_BUDGETS_UPSTREAM";
 const SHARDS: &str = "EVENKEEL_BUDGETS_SHARDS";
@@ -49,6 +50,8 @@ impl RelayProcess {
 
     fn start_with(shards: usize, locked_memory: Option<u64>) -> Started {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        // A longer queue than a listener has by itself: thousands may connect at once.
+        SockRef::from(&upstream).listen(4096).unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
         command
             .args(["--exact", "process::relay", "--ignored", "--nocapture"])
@@ -152,10 +155,11 @@ fn give_up_privileges(locked_memory: u64) {
     set_thread_res_uid(uid, uid, uid).unwrap();
 }
 
-/// Allows this process as many files as it may allow itself.
-pub(crate) fn raise_file_limit() {
+/// Allows this process as many files as it may allow itself, and gives the limit.
+pub(crate) fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 /// Whether the test that runs on this thread can run here; `refused` says why not. Where not, says

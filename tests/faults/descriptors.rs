@@ -13,7 +13,7 @@ use evenkeel::{Connection, shard::Shard};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
-    process::{alone, is_alone},
+    alone::{alone, is_alone},
     stage::{NAME, builder, client, eventually, listen, try_exchange},
 };
 

@@ -1,8 +1,14 @@
 //! Shards that die and services that panic.
 
-use std::{io::Read, net::TcpStream, thread};
+use std::{
+    io::Read,
+    net::TcpStream,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
 
-use evenkeel::{Connection, shard::Shard};
+use evenkeel::{Connection, accept::Balance, shard::Shard};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::stage::{
     NAME, assert_quiet, builder, client, echo_origin, eventually, exchange, listen, loads, start,
@@ -67,4 +73,56 @@ fn a_service_that_panics_ends_its_own_connection_only() {
     proxy.ready().unwrap();
     drop(bystander);
     assert_quiet(&proxy);
+}
+
+#[test]
+fn connections_for_a_shard_that_is_full_go_to_the_next_and_are_counted_once() {
+    const INBOX: usize = 1024;
+    const BEYOND: usize = 50;
+    let connections = 2 * INBOX + BEYOND;
+    raise_open_files(3 * connections as u64);
+    let (release, held) = mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    let (says_held, is_held) = mpsc::channel();
+    // Each connection of shard 0 keeps it from taking another until it is told.
+    let service = move |shard: &Shard| {
+        let (held, says_held) = (Arc::clone(&held), says_held.clone());
+        let holds = shard.index() == 0;
+        async move |mut connection: Connection| {
+            if holds {
+                let _ = says_held.send(());
+                let _ = held.lock().unwrap().recv();
+            }
+            while let Ok(Some(_)) = connection.receive().await {}
+        }
+    };
+    let proxy = builder().shards(2).balance(Balance::RoundRobin);
+    let proxy = proxy.listener(listen().serve(service)).start().unwrap();
+    // Let go before the proxy, which waits for its shards.
+    let release = release;
+    let address = proxy.local_addr(NAME).unwrap();
+    // One for each shard, whichever is the first.
+    let mut clients = vec![client(address), client(address)];
+    is_held.recv().unwrap();
+    clients.extend((2..connections).map(|_| client(address)));
+    let accepts = proxy.registry().accept(NAME, 0);
+    eventually("all are accepted", || accepts.accepts.value() as usize == connections);
+    eventually("all are with a shard", || {
+        loads(&proxy).iter().sum::<u32>() as usize == connections
+    });
+    // Taken by turns until one had no room; what came then is all with the other.
+    let [full, other] = loads(&proxy)[..] else { panic!("two shards") };
+    let redealt = proxy.registry().acceptor(0).handoffs_redealt.value();
+    assert!(redealt > 0, "{full} and {other}");
+    assert!(redealt.abs_diff(u64::from(other - full)) <= 1, "{redealt}: {full} and {other}");
+    drop(release);
+    drop(clients);
+    assert_quiet(&proxy);
+}
+
+fn raise_open_files(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).unwrap();
+    }
 }

@@ -2,26 +2,24 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-use evenkeel::{Builder, Listener, Proxy, Relay, ring::Capabilities};
+use evenkeel::{Builder, Listener, Proxy, Relay};
 use socket2::SockRef;
+
+use crate::kernel;
+
+pub(crate) use crate::origin::{echo_origin, origin};
 
 /// The name of the listener, and of the cluster behind it.
 pub(crate) const NAME: &str = "plain";
 
 /// A proxy that uses no more of io_uring than the kernel that EVENKEEL_KERNEL names.
 pub(crate) fn builder() -> Builder {
-    let mask = match std::env::var("EVENKEEL_KERNEL").as_deref() {
-        Ok("6.1") => Capabilities::LINUX_6_1,
-        Ok("6.12") => Capabilities::LINUX_6_12,
-        Ok(other) => panic!("EVENKEEL_KERNEL is {other:?}: write 6.1 or 6.12"),
-        Err(_) => Capabilities::ALL,
-    };
-    Proxy::builder().capabilities(mask)
+    Proxy::builder().capabilities(kernel::capabilities())
 }
 
 pub(crate) fn listen() -> Listener {
@@ -37,29 +35,6 @@ pub(crate) fn start(shards: usize, relay: Relay) -> (Proxy, SocketAddr) {
     let proxy = builder().shards(shards).listener(listen().serve(relay)).start().unwrap();
     let address = proxy.local_addr(NAME).unwrap();
     (proxy, address)
-}
-
-/// Serves each connection on a thread of its own.
-pub(crate) fn origin(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(stream) = stream else { continue };
-            let serve = serve.clone();
-            thread::spawn(move || serve(stream));
-        }
-    });
-    address
-}
-
-/// Echoes what each connection sends until it ends.
-pub(crate) fn echo_origin() -> SocketAddr {
-    origin(|mut stream| {
-        let Ok(mut writer) = stream.try_clone() else { return };
-        let _ = std::io::copy(&mut stream, &mut writer);
-        let _ = writer.shutdown(Shutdown::Write);
-    })
 }
 
 /// Accepts connections and never reads from them.

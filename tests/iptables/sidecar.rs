@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::namespace::Namespace;
-use super::program::SIDECAR;
+use super::sidecar_binary::SIDECAR;
 
 /// Whether the test `name` can run here. Where not, says so, and fails in CI.
 pub(crate) fn possible(name: &str) -> bool {

@@ -7,16 +7,21 @@
 //! As root the namespaces are made directly. Otherwise the test starts itself again, alone, as root of a user
 //! namespace (`unshare -Ur`): a process that has threads already, as a test has, cannot enter one.
 //!
+//! [`as_an_ordinary_user`] runs tests that way although this process is root.
+//!
 //! Where the machine lacks what a test needs, the test is skipped with a line on stderr; with `CI=true` it fails.
 
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
 use std::{
     env,
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, Write},
     net::IpAddr,
-    os::fd::{AsFd, AsRawFd},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::PermissionsExt,
+    },
     panic::resume_unwind,
     process::{self, Command, Output},
     thread,
@@ -88,6 +93,39 @@ fn again_in_user_namespace(test: &str) {
     assert!(passed, "{test} in its user namespace:\n{out}{err}");
     for skipped in err.lines().filter(|line| line.starts_with("SKIPPED")) {
         say(skipped);
+    }
+}
+
+/// Runs the tests of this program whose names contain one of `names`, as a user without privileges. `test` is the name
+/// of the test function that asks for it. Without root there is nothing to do: all tests run that way already.
+pub(crate) fn as_an_ordinary_user(test: &str, names: &[&str]) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let ordinary_user = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]);
+        command
+    };
+    match ordinary_user().args(["unshare", "-Ur", "true"]).output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => return skip(test, &format!("no user namespaces: {}", text(&output.stderr))),
+        Err(error) => return skip(test, &format!("cannot run setpriv: {error}")),
+    }
+    // A copy, as that user may have no way to where this program lies. By another process: what this one has open for
+    // writing, a process that another test is just starting may have as well, and then it cannot be run.
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("an open folder");
+    let program = folder.path().join("tests");
+    let own = env::current_exe().expect("the test's own path");
+    let copied = Command::new("cp").args([&own, &program]).status().expect("cp");
+    assert!(copied.success(), "cannot copy {}", own.display());
+    let output = ordinary_user().arg(&program).args(names).output().expect("setpriv");
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    let passed = output.status.success() && !out.contains("test result: ok. 0 passed");
+    assert!(passed, "{names:?} as an ordinary user:\n{out}{err}");
+    for skipped in err.lines().filter(|line| line.starts_with("SKIPPED")) {
+        say(&format!("{skipped} (as an ordinary user)"));
     }
 }
 

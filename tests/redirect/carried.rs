@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use evenkeel::{Listener, Proxy, Relay, telemetry::LookupResult};
 
 use crate::{
-    netns::{DIVERT, IP, IPTABLES, NFT, Namespace, TPROXY, isolated},
+    netns::{DIVERT, IP, IPTABLES, NFT, Namespace, TPROXY, as_an_ordinary_user, isolated},
     stage::{
         MARK, at_rest, client_and_pod, connected, dial, first_line, loads, lookups, reached, serve,
         served, server_behind, start, visit,
@@ -123,10 +123,6 @@ fn between_by_tproxy(pod: &Namespace) {
 #[test]
 fn passing_by_tproxy() {
     isolated("carried::passing_by_tproxy", &[IP, TPROXY, DIVERT], || {
-        let (client, pod) = client_and_pod();
-        let server = server_behind(&pod);
-        serve(&server, 8080);
-        between_by_tproxy(&pod);
         let (routed, transparent) = (
             Relay::to_original_destination(),
             Relay::to_original_destination().transparent_source(),
@@ -134,6 +130,12 @@ fn passing_by_tproxy() {
         for (relay, sources) in
             [(routed, ["10.78.0.1", "fd78::1"]), (transparent, ["10.77.0.2", "fd77::2"])]
         {
+            // Each proxy in a pod of its own: a command that another test is just starting may hold
+            // the first one's listening socket for a moment longer.
+            let (client, pod) = client_and_pod();
+            let server = server_behind(&pod);
+            serve(&server, 8080);
+            between_by_tproxy(&pod);
             let listener = Listener::bind("[::]:15006").unwrap().named("passing").transparent();
             let builder = Proxy::builder().shards(2).listener(listener.fallback(relay));
             let proxy = start(&pod, builder);
@@ -143,6 +145,35 @@ fn passing_by_tproxy() {
             assert_eq!(lookups(&proxy, "passing", LookupResult::Tproxy), 2);
             at_rest(&proxy, &["passing"], &["passthrough"]);
         }
+    });
+}
+
+/// The same socket serves in another way, and back.
+#[test]
+fn a_reload_changes_how_connections_come() {
+    isolated("carried::a_reload_changes_how_connections_come", &[IP, TPROXY, DIVERT], || {
+        let (client, pod) = client_and_pod();
+        let server = server_behind(&pod);
+        serve(&server, 8080);
+        between_by_tproxy(&pod);
+        let listener = || Listener::bind("[::]:15006").unwrap().named("passing");
+        let redirected = || listener().redirected().fallback(Relay::to_original_destination());
+        let transparent = || listener().transparent().fallback(Relay::to_original_destination());
+        let proxy = start(&pod, Proxy::builder().shards(2).acceptors(2).listener(redirected()));
+        proxy.reload([transparent()]).unwrap();
+        for (destination, from) in [("10.78.0.2:8080", "10.78.0.1"), ("[fd78::2]:8080", "fd78::1")]
+        {
+            assert_eq!(visit(&client, destination), reached(destination, from));
+        }
+        assert_eq!(lookups(&proxy, "passing", LookupResult::Tproxy), 2);
+        // To a socket that is not transparent such rules bring nothing.
+        proxy.reload([redirected()]).unwrap();
+        let again = client.run(|| {
+            let address = "10.78.0.2:8080".parse().unwrap();
+            std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(300))
+        });
+        assert!(again.is_err(), "{again:?}");
+        at_rest(&proxy, &["passing"], &["passthrough"]);
     });
 }
 
@@ -189,4 +220,10 @@ fn destinations_share_the_shards_evenly() {
 fn destinations_share_the_shards_evenly_with_three_acceptors() {
     let name = "carried::destinations_share_the_shards_evenly_with_three_acceptors";
     isolated(name, &[IP, IPTABLES], || one_connection_for_each_of_64_destinations(3));
+}
+
+/// Whole proxies without a privilege, but in their user namespace.
+#[test]
+fn in_a_user_namespace() {
+    as_an_ordinary_user("carried::in_a_user_namespace", &["carried::", "refused::"]);
 }

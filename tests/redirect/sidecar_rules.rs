@@ -10,7 +10,7 @@ use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
 
 use crate::{
     netns::{DIVERT, IP, IPTABLES, Namespace, OWNERS, TPROXY, isolated},
-    program::SIDECAR,
+    sidecar_binary::SIDECAR,
     stage::{
         MARK, accepted, at_rest, client_and_pod, connected, lookups, reached, rejected, serve,
         served, start, visit, visit_from_here,

@@ -12,11 +12,14 @@ use std::{
 
 use evenkeel::{
     Builder, Proxy,
-    ring::Capabilities,
     telemetry::{LookupResult, RejectReason},
 };
 
-use crate::netns::{End, Namespace, connect};
+use crate::{
+    kernel,
+    netns::{End, Namespace, connect},
+    origin,
+};
 
 /// Far above what these machines take, far below what a reader of test output would wait for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,17 +58,15 @@ pub(crate) fn server_behind(pod: &Namespace) -> Namespace {
 pub(crate) fn serve(namespace: &Namespace, port: u16) {
     let any = SocketAddr::from(([0; 8], port));
     let listener = namespace.run(|| TcpListener::bind(any).unwrap());
-    thread::spawn(move || {
-        while let Ok((mut stream, from)) = listener.accept() {
-            thread::spawn(move || -> io::Result<()> {
-                let (at, from) = (stream.local_addr()?, from.ip().to_canonical());
-                let at = SocketAddr::new(at.ip().to_canonical(), at.port());
-                writeln!(stream, "{}", answer(at, from))?;
-                io::copy(&mut stream.try_clone()?, &mut stream)?;
-                stream.shutdown(Shutdown::Write)
-            });
-        }
+    origin::serve(listener, |stream| {
+        let _ = greet(&stream).and_then(|()| origin::echo(stream));
     });
+}
+
+fn greet(mut stream: &TcpStream) -> io::Result<()> {
+    let (at, from) = (stream.local_addr()?, stream.peer_addr()?.ip().to_canonical());
+    let at = SocketAddr::new(at.ip().to_canonical(), at.port());
+    writeln!(stream, "{}", answer(at, from))
 }
 
 fn answer(at: SocketAddr, from: IpAddr) -> String {
@@ -141,13 +142,7 @@ pub(crate) fn visit_in_vain(namespace: &Namespace, destination: &str) {
 
 /// A proxy inside a namespace.
 pub(crate) fn start(namespace: &Namespace, builder: Builder) -> Proxy {
-    let mask = match std::env::var("EVENKEEL_KERNEL").as_deref() {
-        Ok("6.1") => Capabilities::LINUX_6_1,
-        Ok("6.12") => Capabilities::LINUX_6_12,
-        Ok(other) => panic!("EVENKEEL_KERNEL is {other:?}: write 6.1 or 6.12"),
-        Err(_) => Capabilities::ALL,
-    };
-    namespace.run(|| builder.capabilities(mask).start().unwrap())
+    namespace.run(|| builder.capabilities(kernel::capabilities()).start().unwrap())
 }
 
 pub(crate) fn loads(proxy: &Proxy) -> Vec<u32> {

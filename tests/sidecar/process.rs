@@ -5,9 +5,9 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +15,8 @@ use std::{
 use evenkeel::ring::Capabilities;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::sidecar_binary::SIDECAR;
 
 /// Begins every configuration: an admin server on a port of the kernel's choice, and two shards.
 pub(crate) const HEAD: &str = "shards = 2\nadmin = '127.0.0.1:0'\n";
@@ -27,23 +29,8 @@ pub(crate) fn plain(origin: SocketAddr) -> String {
     )
 }
 
-/// The sidecar that cargo has built beside this test, or builds now if only this test was asked for.
 pub(crate) fn command() -> Command {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let binary = BINARY.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let binary = profile.join("examples/sidecar");
-        if !binary.exists() {
-            let built = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "--example", "sidecar"])
-                .args(profile.ends_with("release").then_some("--release"))
-                .status();
-            assert!(built.unwrap().success());
-        }
-        binary
-    });
-    Command::new(binary)
+    Command::new(&*SIDECAR)
 }
 
 /// Waits until a condition holds, for at most 10 s.
@@ -140,6 +127,11 @@ impl Sidecar {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
     }
 
     /// What it has logged so far.

@@ -1,11 +1,12 @@
 //! What a running sidecar cannot change. In: two configurations. Out: the keys in which they differ and
-//! must not. Never looks at listeners, clusters, the drain or the log's filter: those can change.
+//! must not: what threads and rings are made of, and the admin server, by which the change may well
+//! have been asked for. All else can change.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use super::schema::{Config, Shards};
+use super::schema::{Balance, Config, Shards};
 
 /// A key that differs and can only change with a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,16 +37,18 @@ pub(crate) fn reload_refusals(old: &Config, new: &Config) -> Vec<Refusal> {
         Shards::Count(_) => None,
         Shards::Cpus(list) => Some(list.clone()),
     };
+    // The policies are made anew; the kernel needs a socket for each shard.
+    let by_kernel = |config: &Config| config.balance == Balance::Kernel;
+    let balance = (by_kernel(old) != by_kernel(new))
+        .then(|| difference("balance", old.balance, new.balance))
+        .flatten();
     let differences = [
         difference("shards", count(old), count(new)),
         difference("cpus", cpus(old), cpus(new)),
         difference("pin", old.pin, new.pin),
         difference("acceptors", old.acceptors, new.acceptors),
-        difference("balance", old.balance, new.balance),
+        balance,
         difference("admin", old.admin, new.admin),
-        difference("telemetry", old.telemetry, new.telemetry),
-        difference("log_format", old.log_format, new.log_format),
-        difference("limits", &old.limits, &new.limits),
     ];
     differences.into_iter().flatten().collect()
 }

@@ -5,13 +5,14 @@
 use std::num::NonZeroUsize;
 
 use evenkeel::{
-    Builder, Connection, Error, Listener, Proxy, Relay, Service, ServiceFactory,
+    Builder, Connection, Error, Limits, Listener, Proxy, Relay, Reload, Service, ServiceFactory,
     accept::Balance,
     relay::{ProxyHeader, Timeouts},
     shard::Shard,
     telemetry::RejectReason,
 };
 
+use super::open_files;
 use crate::config::{
     Config,
     schema::{
@@ -36,12 +37,7 @@ pub(super) fn proxy(config: &Config) -> Result<Builder, Error> {
             schema::Pin::Never => evenkeel::Pin::Never,
         })
         .acceptors(config.acceptors)
-        .balance(match config.balance {
-            schema::Balance::LeastConnections => Balance::LeastConnections,
-            schema::Balance::LeastBusy => Balance::LeastBusy,
-            schema::Balance::RoundRobin => Balance::RoundRobin,
-            schema::Balance::Kernel => Balance::Kernel,
-        });
+        .balance(balance(config));
     if let Some(address) = config.admin {
         builder = builder.admin(address.to_string());
     }
@@ -51,16 +47,39 @@ pub(super) fn proxy(config: &Config) -> Result<Builder, Error> {
     Ok(listeners(config)?.into_iter().fold(builder, Builder::listener))
 }
 
-/// The listeners of this configuration.
+/// What leads a running proxy from one configuration to another, all but its caps on connections.
 ///
 /// # Errors
 /// An address that the library does not take.
-pub(super) fn listeners(config: &Config) -> Result<Vec<Listener>, Error> {
+pub(super) fn reload(old: &Config, new: &Config) -> Result<Reload, Error> {
+    let reload = Reload::new()
+        .listeners(listeners(new)?)
+        .telemetry(new.telemetry.iter().map(ToString::to_string));
+    // A policy that is made anew has forgotten whose turn it was.
+    Ok(if old.balance == new.balance { reload } else { reload.balance(balance(new)) })
+}
+
+fn balance(config: &Config) -> Balance {
+    match config.balance {
+        schema::Balance::LeastConnections => Balance::LeastConnections,
+        schema::Balance::LeastBusy => Balance::LeastBusy,
+        schema::Balance::RoundRobin => Balance::RoundRobin,
+        schema::Balance::Kernel => Balance::Kernel,
+    }
+}
+
+fn listeners(config: &Config) -> Result<Vec<Listener>, Error> {
     config.listeners.iter().map(|listener| accepting(listener, &config.clusters)).collect()
 }
 
+/// The caps on connections, as far as this many open files suffice; `None` is unlimited.
+pub(super) fn limits(config: &Config, open_files: Option<u64>) -> Limits {
+    let connections = open_files::connection_cap(config.limits.connections, open_files);
+    Limits::new(connections, cap(config.limits.connections_per_shard))
+}
+
 /// A cap as the library takes it: 0 is none.
-pub(super) fn cap(connections: Option<NonZeroUsize>) -> u32 {
+fn cap(connections: Option<NonZeroUsize>) -> u32 {
     connections.map_or(0, |cap| u32::try_from(cap.get()).unwrap_or(u32::MAX))
 }
 

@@ -1,4 +1,4 @@
-//! The log: lines on stderr, through a filter that can change while the sidecar runs. In: what the
+//! The log: lines on stderr, whose filter and format can change while the sidecar runs. In: what the
 //! library and the sidecar trace. Out: text or JSON, a line an event. It is installed once a process.
 
 use std::{
@@ -7,17 +7,24 @@ use std::{
 };
 
 use tracing_subscriber::{
-    EnvFilter, Registry, fmt as lines,
-    layer::SubscriberExt,
+    EnvFilter, Layer, Registry, fmt as lines,
+    layer::{Layered, SubscriberExt},
     reload::{self, Handle},
     util::SubscriberInitExt,
 };
 
 use crate::config::schema::LogFormat;
 
-/// The filter of the log that is installed.
+/// What passes the filter.
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
+
+/// The log that is installed.
 #[derive(Clone)]
-pub(super) struct Log(Handle<EnvFilter, Registry>);
+pub(super) struct Log {
+    filter: Handle<EnvFilter, Registry>,
+    lines: Handle<Lines, Filtered>,
+}
 
 /// A filter that cannot be used.
 #[derive(Debug)]
@@ -45,15 +52,14 @@ impl Log {
     /// # Errors
     /// A filter that does not parse, or a log that is installed already.
     pub(super) fn install(filter: &str, format: LogFormat) -> Result<Log, BadFilter> {
-        let (layer, handle) = reload::Layer::new(parse(filter)?);
-        let registry = tracing_subscriber::registry().with(layer);
-        let lines = lines::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-        let installed = match format {
-            LogFormat::Text => registry.with(lines).try_init(),
-            LogFormat::Json => registry.with(lines.json()).try_init(),
-        };
-        installed.map_err(|error| bad(filter, &error))?;
-        Ok(Log(handle))
+        let (filter_layer, filter_handle) = reload::Layer::new(parse(filter)?);
+        let (lines_layer, lines_handle) = reload::Layer::new(in_format(format));
+        tracing_subscriber::registry()
+            .with(filter_layer)
+            .with(lines_layer)
+            .try_init()
+            .map_err(|error| bad(filter, &error))?;
+        Ok(Log { filter: filter_handle, lines: lines_handle })
     }
 
     /// Lets through what this filter does from now on.
@@ -61,7 +67,21 @@ impl Log {
     /// # Errors
     /// A filter that does not parse; the old one stays.
     pub(super) fn set(&self, filter: &str) -> Result<(), BadFilter> {
-        self.0.reload(parse(filter)?).map_err(|error| bad(filter, &error))
+        self.filter.reload(parse(filter)?).map_err(|error| bad(filter, &error))
+    }
+
+    /// Writes lines in this format from now on.
+    pub(super) fn set_format(&self, format: LogFormat) {
+        // It fails only where no log is installed, and then nobody reads it.
+        let _ = self.lines.reload(in_format(format));
+    }
+}
+
+fn in_format(format: LogFormat) -> Lines {
+    let lines = lines::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     }
 }
 

@@ -14,7 +14,7 @@ mod supervisor;
 
 use std::{env, fmt, io, path::Path, process::ExitCode, sync::mpsc};
 
-use evenkeel::{Builder, Limits, ring::Capabilities};
+use evenkeel::{Builder, ring::Capabilities};
 
 use self::{
     admin::InForce,
@@ -54,19 +54,18 @@ fn run(file: &Path, Loaded { config, warnings }: Loaded) -> Result<Ended, Cannot
     }
     let (sender, events) = mpsc::channel();
     event::from_signals(sender.clone()).map_err(CannotRun::system("taking over signals"))?;
-    let builder = builder(&config)?;
+    // With it goes how many connections there may be.
+    let open_files =
+        open_files::raise().map_err(CannotRun::system("raising the limit of open files"))?;
+    let builder = builder(&config, open_files)?;
     let in_force = InForce::new(config);
     let proxy = admin::routes(builder, &sender, &in_force, &log).start()?;
     tracing::info!(file = %file.display(), shards = proxy.shards().len(), "serving");
-    Ok(Supervisor::new(file.to_owned(), in_force, log, proxy, sender).run(events))
+    Ok(Supervisor::new(file.to_owned(), open_files, in_force, log, proxy, sender).run(events))
 }
 
-fn builder(config: &Config) -> Result<Builder, CannotRun> {
-    let open_files =
-        open_files::raise().map_err(CannotRun::system("raising the limit of open files"))?;
-    let connections = open_files::connection_cap(config.limits.connections, open_files);
-    let per_shard = build::cap(config.limits.connections_per_shard);
-    let builder = build::proxy(config)?.limits(Limits::new(connections, per_shard));
+fn builder(config: &Config, open_files: Option<u64>) -> Result<Builder, CannotRun> {
+    let builder = build::proxy(config)?.limits(build::limits(config, open_files));
     match env::var_os(KERNEL) {
         None => Ok(builder),
         Some(kernel) if kernel == "6.1" => Ok(builder.capabilities(Capabilities::LINUX_6_1)),

@@ -48,6 +48,8 @@ enum Phase {
 
 pub(super) struct Supervisor {
     file: PathBuf,
+    /// How many files may be open; `None`: any number.
+    open_files: Option<u64>,
     in_force: InForce,
     log: Log,
     proxy: Arc<Proxy>,
@@ -62,6 +64,7 @@ pub(super) struct Supervisor {
 impl Supervisor {
     pub(super) fn new(
         file: PathBuf,
+        open_files: Option<u64>,
         in_force: InForce,
         log: Log,
         proxy: Proxy,
@@ -69,6 +72,7 @@ impl Supervisor {
     ) -> Supervisor {
         Supervisor {
             file,
+            open_files,
             in_force,
             log,
             proxy: Arc::new(proxy),
@@ -82,7 +86,6 @@ impl Supervisor {
     /// Does what it is told until it is told to end. The proxy has ended when this returns.
     pub(super) fn run(mut self, events: Receiver<Event>) -> Ended {
         self.announce();
-        self.announce_admin();
         let ended = events.iter().find_map(|event| self.handle(event)).unwrap_or(Ended::AsAsked);
         // Whoever waits for an answer to what is still queued learns that none will come.
         drop(events);
@@ -184,8 +187,9 @@ impl Supervisor {
             }
         };
         // The proxy counts from here on.
-        build::listeners(&loaded.config)
-            .and_then(|listeners| self.proxy.reload(listeners))
+        build::reload(&self.in_force.get(), &loaded.config)
+            .map(|reload| reload.limits(build::limits(&loaded.config, self.open_files)))
+            .and_then(|reload| self.proxy.reload(reload))
             .map_err(|error| refused(format!("{}: error: {error}\n", self.file.display())))?;
         self.apply_log(&loaded.config);
         self.in_force.set(loaded.config);
@@ -209,31 +213,31 @@ impl Supervisor {
 
     /// A filter that was set by hand stays until the file has another one than before.
     fn apply_log(&self, new: &Config) {
-        if new.log == self.in_force.get().log {
-            return;
+        let old = self.in_force.get();
+        if new.log_format != old.log_format {
+            self.log.set_format(new.log_format);
         }
-        if let Err(error) = self.log.set(&new.log) {
-            tracing::error!("the log stays as it is: {error}");
+        if new.log != old.log
+            && let Err(error) = self.log.set(&new.log)
+        {
+            tracing::error!("the log's filter stays as it is: {error}");
         }
     }
 
     /// Says where it listens, as far as that has not been said.
     fn announce(&mut self) {
-        for bound in self.proxy.local_addrs() {
-            let line = format!("listening {} {}\n", bound.name, bound.address);
+        let bound = self.proxy.local_addrs().into_iter();
+        let mut lines: Vec<_> =
+            bound.map(|bound| format!("listening {} {}\n", bound.name, bound.address)).collect();
+        let admin = self.proxy.admin_addrs().iter();
+        lines.extend(admin.map(|address| format!("admin {address}\n")));
+        let telemetry = self.proxy.telemetry_addrs().into_iter();
+        lines.extend(telemetry.map(|address| format!("telemetry {address}\n")));
+        for line in lines {
             if !self.announced.contains(&line) {
                 print(io::stdout(), &line);
                 self.announced.insert(line);
             }
-        }
-    }
-
-    fn announce_admin(&self) {
-        let config = self.in_force.get();
-        let configured = [("admin", config.admin), ("telemetry", config.telemetry)];
-        let names = configured.iter().filter(|(_, address)| address.is_some());
-        for ((name, _), address) in names.zip(self.proxy.admin_addrs()) {
-            print(io::stdout(), format_args!("{name} {address}\n"));
         }
     }
 }

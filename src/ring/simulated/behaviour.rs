@@ -55,6 +55,8 @@ pub(crate) struct Behaviour {
     pub(crate) turn: Nanoseconds,
     /// Bytes that a socket holds for its owner to receive.
     pub(crate) window: usize,
+    /// Bytes that a socket holds for its peer beyond that, not acknowledged.
+    pub(crate) send_buffer: usize,
     /// A receive or a send takes less than it could.
     pub(crate) partly: u8,
     /// A send completes before all of it is sent, without a failure.
@@ -70,6 +72,8 @@ pub(crate) struct Behaviour {
     /// The end of a stream picks a buffer.
     pub(crate) end_with_buffer: u8,
     pub(crate) accept_fails: u8,
+    /// A doorbell of another thread does not ring.
+    pub(crate) ring_fails: u8,
     /// A receive, send or connect fails for no reason.
     pub(crate) fails: u8,
     pub(crate) limits_receives: bool,
@@ -87,6 +91,7 @@ impl Behaviour {
             latency: 0,
             turn: 0,
             window: 64 << 10,
+            send_buffer: 0,
             partly: 0,
             short_send: 0,
             ends: 0,
@@ -95,6 +100,7 @@ impl Behaviour {
             late_result: 0,
             end_with_buffer: 0,
             accept_fails: 0,
+            ring_fails: 0,
             fails: 0,
             limits_receives: true,
             lent: 16,
@@ -109,6 +115,7 @@ impl Behaviour {
             latency: random.pick(&[0, 100, 10_000, 1_000_000]),
             turn: random.pick(&[0, 0, 700, 40_000]),
             window: random.scale(64 << 10) as usize,
+            send_buffer: random.pick(&[0, 0, 1, 8 << 10]),
             partly: random.pick(&[0, 20, 90]),
             short_send: random.pick(&[0, 5, 60]),
             ends: random.pick(&[0, 5, 60]),
@@ -117,6 +124,7 @@ impl Behaviour {
             late_result: random.pick(&[0, 50, 100]),
             end_with_buffer: random.pick(&[0, 50, 100]),
             accept_fails: 0,
+            ring_fails: 0,
             fails: 0,
             limits_receives: random.chance(50),
             lent: random.scale(32) as u16,

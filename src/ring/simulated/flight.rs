@@ -258,7 +258,7 @@ impl Simulation {
         // reports it; it is `buffer_size` long.
         let buffer =
             unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), pool.buffer_size() as usize) };
-        let untouched = buffer[..bytes.len()].iter().all(|byte| *byte == super::POISON);
+        let untouched = buffer[..bytes.len()].iter().all(|byte| *byte == super::kernel::POISON);
         buffer[..bytes.len()].copy_from_slice(bytes);
         if !is_lent || !untouched {
             self.violation(format!("buffer {id} was in use while it was lent"));

@@ -9,6 +9,8 @@
 //! - What arrived before a reset can still be received. Then comes the error, **once, to whoever
 //!   asks first**: a send that takes it leaves the end of the stream to the receive.
 //! - The error is EPIPE where the peer had ended its direction before, ECONNRESET otherwise.
+//! - What a socket has sent and its peer has no window for waits in the sender's buffer, and is not
+//!   acknowledged. Here it lies with the peer's bytes all the same, behind those in its window.
 //! - A close with bytes not received, or with SO_LINGER 0, is a reset; bytes for a closed socket
 //!   are answered by one.
 
@@ -41,6 +43,9 @@ pub(super) struct Socket {
     pub(super) resets_on_close: bool,
     arrived: VecDeque<u8>,
     window: usize,
+    /// Bytes that may wait on this side for the peer's window, and all that were ever sent.
+    send_buffer: usize,
+    sent: u64,
     end_received: bool,
     end_sent: bool,
     was_reset: bool,
@@ -67,7 +72,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn socket(&mut self, window: usize) -> SocketId {
+    pub(super) fn socket(&mut self, window: usize, send_buffer: usize) -> SocketId {
         self.sockets.push(Socket {
             role: Role::Unconnected,
             descriptor: None,
@@ -77,6 +82,8 @@ impl Network {
             resets_on_close: false,
             arrived: VecDeque::new(),
             window,
+            send_buffer,
+            sent: 0,
             end_received: false,
             end_sent: false,
             was_reset: false,
@@ -121,7 +128,7 @@ impl Network {
         if waiting >= BACKLOG {
             return Went::Waits;
         }
-        let server = self.socket(self.sockets[id].window);
+        let server = self.socket(self.sockets[id].window, self.sockets[id].send_buffer);
         self.join(id, server, address);
         if let Role::Listening { queue } = &mut self.sockets[listener].role {
             queue.push_back(server);
@@ -195,11 +202,24 @@ impl Network {
     pub(super) fn room(&self, id: SocketId) -> usize {
         match self.sockets[id].role {
             Role::Connected { peer } => {
-                let peer = &self.sockets[peer];
-                if peer.closed { usize::MAX } else { peer.window - peer.arrived.len() }
+                let (socket, peer) = (&self.sockets[id], &self.sockets[peer]);
+                match peer.closed {
+                    true => usize::MAX,
+                    false => peer.window + socket.send_buffer - peer.arrived.len(),
+                }
             }
             _ => 0,
         }
+    }
+
+    /// Bytes that the peer has acknowledged, and those that were sent and it has not.
+    pub(super) fn acknowledged(&self, id: SocketId) -> (u64, u64) {
+        let Socket { role: Role::Connected { peer }, sent, .. } = self.sockets[id] else {
+            return (0, 0);
+        };
+        let peer = &self.sockets[peer];
+        let outstanding = peer.arrived.len().saturating_sub(peer.window) as u64;
+        (sent - outstanding, outstanding)
     }
 
     /// Sends as much as there is room for. The flag says that the answer will be a reset.
@@ -221,6 +241,7 @@ impl Network {
         let closed = peer_socket.closed;
         if !closed {
             peer_socket.arrived.extend(&bytes[..count]);
+            self.sockets[id].sent += count as u64;
             self.changed.push(peer);
         }
         Went::Done((count, closed))

@@ -2,6 +2,8 @@
 //! what may happen to them.
 
 mod custom;
+mod doorbells;
+mod reactor;
 mod receive;
 mod send;
 mod slots;

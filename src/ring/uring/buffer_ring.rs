@@ -1,6 +1,11 @@
 //! A pool's buffers, lent to the kernel through a provided-buffer ring
 //! (IORING_REGISTER_PBUF_RING; `man io_uring_register_buf_ring`).
 //!
+//! **Who writes what.** The mapping is shared with the kernel. This thread writes entries, and then
+//! the tail, which tells the kernel how many there are; the kernel reads both, and moves on in a head
+//! of its own, which is not in the mapping. It does so only for a receive, inside of this thread's own
+//! `io_uring_enter` (SINGLE_ISSUER, DEFER_TASKRUN), so never while this code runs.
+//!
 //! Only as many buffers lie in the ring as a turn is likely to fill. They are taken from the top of
 //! the pool's stack, so the ones in use are few and warm in the cache, and a shard that is not busy
 //! does not touch the rest. A turn that runs out doubles the number.
@@ -46,9 +51,12 @@ impl BufferRing {
         let entries = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         let fill = FILL.min(pool.buffers());
         let buffers = BufferRing { entries, capacity, tail: 0, fill, pool };
-        // SAFETY: the mapping is page-aligned, zeroed (so its tail is 0), large enough for
-        // `capacity` entries, and unmapped only when this is dropped, which happens after the
-        // io_uring is gone: the driver keeps them in that order.
+        // SAFETY: the mapping is page-aligned, large enough for `capacity` entries, a power of two,
+        // and zeroed, so its tail is 0 and it names no buffer yet. The kernel takes a reference to
+        // its pages (`io_register_pbuf_ring` in io_uring/kbuf.c): however long the io_uring lives,
+        // and a doorbell may keep a descriptor of it open, what it reads there is never memory that
+        // was given to somebody else. What the entries name is the pool's, which outlives every
+        // receive (`Drop for Pool`).
         unsafe {
             ring.submitter().register_buf_ring_with_flags(memory as u64, capacity, group, 0)
         }?;
@@ -61,9 +69,12 @@ impl BufferRing {
         while self.pool.lent() < self.fill {
             let Some((id, start)) = self.pool.lend() else { break };
             let index = usize::from(self.tail & (self.capacity - 1));
-            // SAFETY: the index is below `capacity`, and the kernel does not read entries between
-            // its head and the published tail: at most `capacity` buffers are lent, so this entry
-            // is not one of them.
+            // SAFETY: the index is below `capacity`, so the entry lies in the mapping, which is
+            // aligned for it. Nobody else has a reference to it. The kernel reads only the entries
+            // from its head to the published tail, one for each buffer that is lent beside those of
+            // this loop; all lent together are at most the pool's buffers, and so at most `capacity`,
+            // so this is none of them. The setters below leave the tail alone, which lies in the
+            // first entry's reserved field.
             let entry = unsafe { &mut *self.entries.as_ptr().add(index) };
             entry.set_addr(start.as_ptr() as u64);
             entry.set_len(self.pool.buffer_size());
@@ -72,7 +83,9 @@ impl BufferRing {
         }
         if self.tail != tail {
             // SAFETY: `entries` is the address of the first entry, whose reserved field is the
-            // ring's tail; it is aligned and shared with the kernel only.
+            // ring's tail (`struct io_uring_buf_ring`): 16 bits, aligned as such, in the mapping. No
+            // reference to that entry is left, and whoever else uses the tail, the kernel, reads it
+            // atomically.
             let tail = unsafe { &*BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>() };
             // The kernel must see the entries before it sees the tail.
             tail.store(self.tail, Ordering::Release);
@@ -90,8 +103,9 @@ impl BufferRing {
 
 impl Drop for BufferRing {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made in `register` with this length, and the io_uring that read
-        // it is gone.
+        // SAFETY: the mapping was made in `register` with this length, and no reference into it is
+        // left. The kernel has a reference of its own to the pages, and reads them only for a receive,
+        // of which none is in flight when a driver goes (`reactor/mod.rs`).
         let _ = unsafe { munmap(self.entries.as_ptr().cast(), bytes(self.capacity)) };
     }
 }

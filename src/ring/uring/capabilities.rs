@@ -7,7 +7,7 @@ use std::{io::Write, os::fd::AsRawFd, os::unix::net::UnixStream};
 
 use io_uring::{IoUring, opcode, squeue, types};
 
-use super::{buffer_ring::BufferRing, setup, setup::RingRefused, with_receive_limit};
+use super::{buffer_ring::BufferRing, entry::with_receive_limit, setup, setup::RingRefused};
 use crate::ring::buffers::Pool;
 
 /// What a ring uses beyond the floor, which is Linux 6.1.
@@ -124,8 +124,9 @@ fn limits_receives(ring: &mut IoUring) -> std::io::Result<bool> {
     ours.write_all(b"abcdef")?;
     let entry = opcode::RecvMulti::new(types::Fd(theirs.as_raw_fd()), 0).build().user_data(1);
     let entry = with_receive_limit(entry, LIMIT);
-    // SAFETY: the receive writes into the buffer ring's pool alone, which outlives the ring's last
-    // completion: `finish` below waits for it.
+    // SAFETY: the receive writes into the buffer ring's pool alone, and only inside of an enter of
+    // this ring (DEFER_TASKRUN). `finish` below waits for its end, with the pool still there; after an
+    // error before that, this ring is not entered any more.
     unsafe { ring.submission().push(&entry) }.map_err(|_| std::io::ErrorKind::OutOfMemory)?;
     let mut received = 0;
     let mut more = true;

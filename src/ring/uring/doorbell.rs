@@ -22,13 +22,17 @@ pub(super) struct RingDoorbell {
 }
 
 impl Doorbell for RingDoorbell {
-    fn ring(&self) {
+    fn ring(&self) -> io::Result<()> {
         match &self.eventfd {
-            // A full counter means that it is ringing already.
+            // It fails only where the counter is full, and so it is ringing already.
             Some(eventfd) => drop(rustix::io::write(eventfd, &1u64.to_ne_bytes())),
-            // It fails where the ring is not there any more; then nobody sleeps.
-            None => drop(send(self.ring.as_raw_fd(), Token::DOORBELL.0)),
+            None => match send(self.ring.as_raw_fd(), Token::DOORBELL.0) {
+                Err(error) if passes(&error) => return Err(error),
+                // Any other failure is of a ring that has lost its thread: nobody sleeps there.
+                Ok(()) | Err(_) => {}
+            },
         }
+        Ok(())
     }
 
     fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -36,11 +40,18 @@ impl Doorbell for RingDoorbell {
     }
 }
 
-/// The entry that rings another ring.
-pub(super) fn message(ring: BorrowedFd<'_>) -> squeue::Entry {
+/// Whether a message that failed may well be sent a moment later: the kernel had no memory for it
+/// (ENOMEM), or no room among the completions of the other ring (EOVERFLOW).
+fn passes(error: &io::Error) -> bool {
+    let passing = [libc::ENOMEM, libc::EOVERFLOW, libc::EAGAIN, libc::EBUSY, libc::EINTR];
+    error.raw_os_error().is_some_and(|error| passing.contains(&error))
+}
+
+/// The entry that rings another ring, and completes under `token` where it fails.
+pub(super) fn message(token: Token, ring: BorrowedFd<'_>) -> squeue::Entry {
     opcode::MsgRingData::new(types::Fd(ring.as_raw_fd()), 0, Token::DOORBELL.0, None)
         .build()
-        .user_data(Token::RING.0)
+        .user_data(token.0)
         .flags(squeue::Flags::SKIP_SUCCESS)
 }
 

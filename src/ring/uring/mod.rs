@@ -19,6 +19,7 @@
 mod buffer_ring;
 mod capabilities;
 mod doorbell;
+mod entry;
 mod setup;
 
 use std::{
@@ -33,7 +34,12 @@ use std::{
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use self::{buffer_ring::BufferRing, doorbell::RingDoorbell};
+pub(super) use self::entry::ties_to_others;
+use self::{
+    buffer_ring::BufferRing,
+    doorbell::RingDoorbell,
+    entry::{with_poll_first, with_receive_limit},
+};
 pub use self::{
     capabilities::Capabilities,
     setup::{Restrictions, RingRefused},
@@ -44,13 +50,17 @@ use super::{
         Completion, Doorbell, Driver, Kind, Nanoseconds, Operation, Token, Wait, nanoseconds,
     },
 };
-use crate::sys::dial::{self, DialError, UpstreamOptions};
+use crate::sys::{
+    delivery::{Delivery, delivery},
+    dial::{self, DialError, UpstreamOptions},
+};
 
 /// The token of the poll that watches the eventfd of [`RingDoorbell`].
 const EVENTFD: Token = Token(1 << 32 | Kind::Doorbell as u64);
 
 pub(crate) struct RingDriver {
-    // Fields are dropped in this order: the ring goes before the memory that it was lent.
+    // Dropped only when nothing is in flight (`reactor/mod.rs`): the kernel then uses none of what
+    // is named here, though a doorbell elsewhere may keep the ring open.
     ring: IoUring,
     buffers: Vec<BufferRing>,
     /// The ring's descriptor, or its index among the thread's registered rings.
@@ -100,7 +110,7 @@ impl RingDriver {
             let eventfd = rustix::event::eventfd(0, flags);
             Some(eventfd.map_err(|error| failed("making an eventfd")(error.into()))?)
         };
-        // SAFETY: the ring is open for the whole of this function.
+        // SAFETY: `ring` keeps its descriptor open until after this borrow's last use, below.
         let ring_fd = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
         let duplicate =
             ring_fd.try_clone_to_owned().map_err(failed("duplicating the ring's descriptor"))?;
@@ -143,8 +153,11 @@ impl RingDriver {
     }
 
     fn push_now(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: what an entry points to is owned by its slot until the last completion of the
-        // operation, as `Operation` demands; entries without a slot use no memory.
+        // SAFETY: what an entry points to stays where it is until the last completion of the
+        // operation. For operations of sockets `Operation` demands that of the slots, which free
+        // nothing before; for an embedder's, `CustomOperation` demands it of the implementor, whom
+        // the slot keeps as long. The others (cancel, close, doorbell, the poll of the eventfd) point
+        // to no memory.
         let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
         self.pending += u32::from(pushed);
         pushed
@@ -172,8 +185,9 @@ impl RingDriver {
             timeout: timeout.map_or(0, |timeout| &raw const *timeout as u64),
             ..Default::default()
         };
-        // SAFETY: `arguments` and the timeout that it points to live through the call, and the
-        // size is theirs. The submission queue was filled by `push_now`.
+        // SAFETY: `arguments` and the timeout that it points to live through the call, and the size
+        // is that of `arguments`, laid out as the kernel's structure. What the entries of the
+        // submission queue point to is the concern of `push_now`, which alone fills it.
         let taken = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
@@ -238,7 +252,8 @@ impl Driver for RingDriver {
             // In blocking mode: the ring waits by itself, and would give EAGAIN otherwise.
             Operation::Accept => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
             Operation::Connect { address } => {
-                // SAFETY: the slot owns the address until the connect has completed.
+                // SAFETY: as `Operation` demands, the slot owns the address until the connect has
+                // completed, which it has not begun yet, and changes nothing of it.
                 let address = unsafe { &*address };
                 opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
             }
@@ -270,11 +285,12 @@ impl Driver for RingDriver {
         self.push(entry.user_data(Token::CLOSE.0).flags(squeue::Flags::SKIP_SUCCESS));
     }
 
-    fn ring(&mut self, doorbell: &dyn Doorbell) {
+    fn ring(&mut self, token: Token, doorbell: &dyn Doorbell) -> io::Result<()> {
         match doorbell.ring_fd() {
-            Some(ring) => self.push(doorbell::message(ring)),
-            None => doorbell.ring(),
+            Some(ring) => self.push(doorbell::message(token, ring)),
+            None => doorbell.ring()?,
         }
+        Ok(())
     }
 
     fn doorbell(&self) -> Arc<dyn Doorbell> {
@@ -290,9 +306,6 @@ impl Driver for RingDriver {
         if !self.backlog.is_empty() {
             self.hand_over_backlog()?;
         }
-        if self.ring.submission().cq_overflow() {
-            self.overflows += 1;
-        }
         let waits =
             wait != Wait::No && self.backlog.is_empty() && self.ring.completion().is_empty();
         let timeout = match wait {
@@ -307,6 +320,9 @@ impl Driver for RingDriver {
             Wait::No | Wait::Forever => None,
         };
         self.enter(u32::from(waits), timeout.as_ref())?;
+        if self.ring.submission().cq_overflow() {
+            self.overflows += 1;
+        }
         self.take(completions);
         Ok(())
     }
@@ -351,6 +367,10 @@ impl Driver for RingDriver {
 
     fn peer_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr> {
         socket2::SockRef::from(&fd).peer_addr()
+    }
+
+    fn delivery(&self, fd: BorrowedFd<'_>) -> io::Result<Delivery> {
+        delivery(fd)
     }
 }
 
@@ -397,30 +417,6 @@ fn unregister_ring(ring: RawFd, index: RawFd) {
     let _ = unsafe {
         libc::syscall(libc::SYS_io_uring_register, ring, UNREGISTER_RING_FDS, &raw mut update, 1)
     };
-}
-
-/// The bytes of an entry, for the fields that the `io-uring` crate does not name.
-fn entry_bytes(entry: &mut squeue::Entry) -> &mut [u8; 64] {
-    const { assert!(size_of::<squeue::Entry>() == 64) };
-    // SAFETY: an entry is the kernel's io_uring_sqe, 64 bytes of plain integers (`repr(C)`), for
-    // which any bytes are valid, and the borrow is exclusive.
-    unsafe { &mut *std::ptr::from_mut(entry).cast() }
-}
-
-/// Lets a multishot receive end after `limit` bytes; 0 is no limit (Linux 6.17: `sqe->optlen`).
-fn with_receive_limit(mut entry: squeue::Entry, limit: u32) -> squeue::Entry {
-    if limit > 0 {
-        entry_bytes(&mut entry)[44..48].copy_from_slice(&limit.to_ne_bytes());
-    }
-    entry
-}
-
-/// Waits for data before the first attempt to receive (IORING_RECVSEND_POLL_FIRST in
-/// `sqe->ioprio`).
-fn with_poll_first(mut entry: squeue::Entry) -> squeue::Entry {
-    const POLL_FIRST: u8 = 1;
-    entry_bytes(&mut entry)[if cfg!(target_endian = "little") { 2 } else { 3 }] |= POLL_FIRST;
-    entry
 }
 
 /// Parts of the kernel's interface (include/uapi/linux/io_uring.h) that the `io-uring` crate does

@@ -188,9 +188,8 @@ impl Restrictions {
         const REGISTER_RING_FDS: u8 = 20;
         const UNREGISTER_RING_FDS: u8 = 21;
         let Some(operations) = &self.operations else { return Ok(()) };
-        let flags = io_uring::squeue::Flags::BUFFER_SELECT
-            | io_uring::squeue::Flags::SKIP_SUCCESS
-            | io_uring::squeue::Flags::IO_LINK;
+        // Those of this crate's own entries. A linked or draining entry would hold up others.
+        let flags = io_uring::squeue::Flags::BUFFER_SELECT | io_uring::squeue::Flags::SKIP_SUCCESS;
         let mut restrictions: Vec<Restriction> = operations
             .iter()
             .map(|operation| Restriction::sqe_op(*operation))

@@ -226,6 +226,7 @@ fn the_families_and_their_labels_are_these() {
         evenkeel_requests_active gauge listener,shard
         evenkeel_requests_total counter listener,shard,code,flag
         evenkeel_shard_busy_seconds_total counter shard
+        evenkeel_shard_completions_total counter shard
         evenkeel_shard_free_buffers gauge shard
         evenkeel_shard_turn_duration_seconds histogram shard
         evenkeel_shards_failed_total counter

@@ -195,6 +195,8 @@ fn what_the_shard_counts_about_itself_comes_out_in_its_unit() {
     shard.busy_nanos.add(1_500_000_000);
     shard.free_buffers.set(1024);
     shard.turn_duration.observe(Duration::from_micros(20));
+    shard.completions.raise_to(70);
+    shard.completions.raise_to(60);
     shard.completion_queue_overflows.increment();
     shard.tasks_panicked.increment();
     registry.proxy().shards_failed.increment();
@@ -204,6 +206,7 @@ fn what_the_shard_counts_about_itself_comes_out_in_its_unit() {
     series.assert("evenkeel_shard_free_buffers{shard=0}", 1024.0);
     series.assert("evenkeel_shard_turn_duration_seconds{shard=0}", 1.0);
     series.assert("evenkeel_completion_queue_overflows_total{shard=0}", 1.0);
+    series.assert("evenkeel_shard_completions_total{shard=0}", 70.0);
     series.assert("evenkeel_tasks_panicked_total{shard=0}", 1.0);
     series.assert("evenkeel_shards_failed_total{}", 1.0);
     series.assert("evenkeel_config_reloads_total{result=refused}", 1.0);

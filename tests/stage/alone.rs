@@ -5,17 +5,17 @@ use std::{
     process::{Command, Stdio},
 };
 
-const ROLE: &str = "EVENKEEL_FAULTS_ROLE";
+const ALONE: &str = "EVENKEEL_TEST_ALONE";
 
 /// Whether this process runs one test only, for [`run_alone`] or [`alone`].
 pub(crate) fn is_alone() -> bool {
-    env::var_os(ROLE).is_some()
+    env::var_os(ALONE).is_some()
 }
 
 /// This test program, told to run one test only.
 pub(crate) fn alone(test: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, "1");
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ALONE, "1");
     command
 }
 
