@@ -204,12 +204,12 @@ fn parse_trailers(
     if bytes.starts_with(b"\r\n") {
         return Ok(Parsed::Complete(2));
     }
-    let bytes = &bytes[..bytes.len().min(limits.bytes)];
+    let (bytes, is_full) = limits.cut(bytes);
     let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let storage = &mut storage[..limits.fields.min(MAX_FIELDS)];
     let (length, fields) = match httparse::parse_headers(bytes, storage) {
         Ok(Status::Complete(complete)) => complete,
-        Ok(Status::Partial) if bytes.len() == limits.bytes => return Err(FieldError::TooLarge),
+        Ok(Status::Partial) if is_full => return Err(FieldError::TooLarge),
         Ok(Status::Partial) => return Ok(Parsed::Partial),
         Err(error) => return Err(field_error(error).unwrap_or(FieldError::Name)),
     };

@@ -44,14 +44,26 @@ pub use self::{
 /// How large a head may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// The whole head in bytes, the empty line at its end included. 64 KiB by default. A head that is
-    /// split over received pieces takes up to this much memory until it is complete.
+    /// The whole head in bytes, the empty line at its end included. 64 KiB by default; more than 8 MiB
+    /// counts as 8 MiB. A head that is split over received pieces takes up to this much memory until it
+    /// is complete, and the section of trailers behind a chunked body as much.
     pub bytes: usize,
     /// The number of fields. 100 by default; more than 256 counts as 256.
     pub fields: usize,
     /// Whether CONNECT is a method at all. Not by default: a proxy that opens tunnels to wherever a
     /// client says is an open relay unless somebody has thought about it.
     pub connect: bool,
+}
+
+/// The most bytes that any head may have.
+const MAX_HEAD_BYTES: usize = 8 << 20;
+
+impl HeadLimits {
+    /// The front of `bytes`, as far as a head may reach; whether it may not reach any further.
+    fn cut<'a>(&self, bytes: &'a [u8]) -> (&'a [u8], bool) {
+        let limit = self.bytes.min(MAX_HEAD_BYTES);
+        (&bytes[..bytes.len().min(limit)], bytes.len() >= limit)
+    }
 }
 
 impl Default for HeadLimits {

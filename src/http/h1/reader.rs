@@ -1,6 +1,6 @@
 //! Heads that arrive in pieces.
 
-use super::Parsed;
+use super::{MAX_HEAD_BYTES, Parsed};
 use std::mem;
 
 /// Collects a head until it can be parsed as a whole.
@@ -66,6 +66,7 @@ impl HeadReader {
                 }
             });
         }
+        let limit = limit.min(MAX_HEAD_BYTES);
         let before = self.collected.len();
         let piece = &piece[..piece.len().min(limit.saturating_sub(before))];
         self.collected.extend_from_slice(piece);

@@ -24,9 +24,9 @@ impl RequestHead {
     /// read from the connection any more: answer, say `Connection: close`, and close it.
     pub fn parse(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Parsed, RequestError> {
         self.clear();
-        let allowed = &bytes[..bytes.len().min(limits.bytes)];
+        let (allowed, is_full) = limits.cut(bytes);
         match self.parse_within(allowed, limits) {
-            Ok(Parsed::Partial) if allowed.len() == limits.bytes => Err(too_large(allowed)),
+            Ok(Parsed::Partial) if is_full => Err(too_large(allowed)),
             Ok(parsed) => Ok(parsed),
             Err(error) => {
                 self.clear();

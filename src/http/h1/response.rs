@@ -20,11 +20,9 @@ impl ResponseHead {
     /// The head is malformed, or more than `limits` allow. The connection is of no use any more.
     pub fn parse(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Parsed, ResponseError> {
         self.clear();
-        let allowed = &bytes[..bytes.len().min(limits.bytes)];
+        let (allowed, is_full) = limits.cut(bytes);
         match self.parse_within(allowed, limits) {
-            Ok(Parsed::Partial) if allowed.len() == limits.bytes => {
-                Err(FieldError::TooLarge.into())
-            }
+            Ok(Parsed::Partial) if is_full => Err(FieldError::TooLarge.into()),
             Ok(parsed) => Ok(parsed),
             Err(error) => {
                 self.clear();

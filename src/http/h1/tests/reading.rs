@@ -25,6 +25,10 @@ fn a_head_is_limited_in_bytes() {
         let outcome = read_request(bytes.as_bytes(), &limits(less)).map(|_| ());
         assert_eq!(outcome, Err(error), "{less}");
     }
+    // 8 MiB are the most, whatever is asked for.
+    let large = with(&format!("X: {}\r\n", "y".repeat(9 << 20)));
+    let parsed = RequestHead::new().parse(large.as_bytes(), &limits(usize::MAX));
+    assert_eq!(parsed, Err(RequestError::Field(FieldError::TooLarge)));
     assert_eq!(RequestError::TargetTooLong.status(), StatusCode::URI_TOO_LONG);
     let too_large = RequestError::Field(FieldError::TooLarge).status();
     assert_eq!(too_large, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
