@@ -30,11 +30,10 @@ impl Idle for Connection {
 
 fn view(policy: Policy, endpoints: usize) -> ClusterView {
     let limits = Limits { requests: Some(100), connections: Some(100), ..Limits::default() };
-    let retry = RetryPolicy { budget: Some(RetryBudget::default()), ..RetryPolicy::default() };
     let mut builder = ClusterSettings::builder("reviews")
         .policy(policy)
         .limits(limits)
-        .retry(Some(retry))
+        .retry_budget(Some(RetryBudget::default()))
         .outlier(Some(Outlier::default()));
     for endpoint in 0..endpoints {
         let address = format!("10.0.{}.{}:80", endpoint / 250, endpoint % 250);
@@ -59,9 +58,8 @@ fn a_request_allocates_nothing_to_find_its_endpoint() {
                 view.report(&first, Outcome::Reset, now);
                 tried.add(first.id());
                 drop(in_flight);
-                let policy = RetryPolicy::default();
-                let _retry = view.claim_retry(&policy).unwrap();
-                view.pause(&policy, 1);
+                let _retry = view.claim_retry().unwrap();
+                view.pause(&RetryPolicy::default(), 1);
                 let second = view.pick(Some(&key.to_le_bytes()), &tried, now).unwrap();
                 let _connection = view.claim(Limit::Connections).unwrap();
                 view.report(&second, Outcome::Answered(200), now);
