@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Stream;
-use crate::ring::{Chunk, Nanoseconds, Output, Payload};
+use crate::ring::{Chunk, Output, Payload};
 
 /// The receiving direction of a [`Stream`], from [`Stream::split`].
 #[derive(Debug)]
@@ -50,11 +50,6 @@ impl Receiving<'_> {
     /// Receives into few large buffers (`true`) or many small ones, as [`Stream::set_bulk`].
     pub(crate) fn set_bulk(&mut self, bulk: bool) {
         self.stream.set_bulk(bulk);
-    }
-
-    /// The time of the executor's clock at its last turn.
-    pub(crate) fn now(&self) -> Nanoseconds {
-        self.stream.now()
     }
 
     /// Puts bytes back, to be received first.

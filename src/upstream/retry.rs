@@ -16,14 +16,11 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// The pauses before them.
     pub backoff: Backoff,
-    /// How many there may be at a time, relative to requests. Default: `None`, which leaves it to
-    /// the limit of retries if there is one.
-    pub budget: Option<RetryBudget>,
 }
 
 impl Default for RetryPolicy {
     fn default() -> RetryPolicy {
-        RetryPolicy { attempts: 1, backoff: Backoff::default(), budget: None }
+        RetryPolicy { attempts: 1, backoff: Backoff::default() }
     }
 }
 
@@ -63,7 +60,10 @@ impl Backoff {
     }
 }
 
-/// A share of the requests that are under way.
+/// How many retries there may be at a time: a share of the cluster's requests that are under way.
+///
+/// It belongs to the cluster, whatever routes say of their retries: it is the cluster that it
+/// protects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {
     /// So many retries for a hundred requests under way. Default: 20.
@@ -99,8 +99,8 @@ impl RetryCounts {
     }
 
     /// Counts a request, where a budget depends on it.
-    pub(super) fn begin_request(&self, policy: Option<&RetryPolicy>) -> Claim {
-        match policy.and_then(|policy| policy.budget) {
+    pub(super) fn begin_request(&self, budget: Option<RetryBudget>) -> Claim {
+        match budget {
             Some(_) => Count::add(&self.requests),
             None => Claim::UNLIMITED,
         }
@@ -131,11 +131,11 @@ mod tests {
     #[test]
     fn a_budget_is_a_share_of_the_requests_under_way() {
         let counts = RetryCounts::new();
-        let policy = RetryPolicy { budget: Some(RetryBudget::default()), ..RetryPolicy::default() };
-        let retry = || counts.claim_retry(policy.budget);
+        let budget = Some(RetryBudget::default());
+        let retry = || counts.claim_retry(budget);
         let few: Vec<_> = std::iter::from_fn(retry).collect();
         assert_eq!(few.len(), 3, "in any case");
-        let requests: Vec<_> = (0..40).map(|_| counts.begin_request(Some(&policy))).collect();
+        let requests: Vec<_> = (0..40).map(|_| counts.begin_request(budget)).collect();
         let more: Vec<_> = std::iter::from_fn(retry).collect();
         assert_eq!(few.len() + more.len(), 8, "a fifth of 40");
         drop(requests);

@@ -17,7 +17,7 @@ use super::{
     health::HealthCheck,
     limits::Limits,
     outlier::Outlier,
-    retry::RetryPolicy,
+    retry::{RetryBudget, RetryPolicy},
 };
 use crate::sys::dial::Keepalive;
 
@@ -162,6 +162,7 @@ pub struct ClusterSettings {
     pub(super) limits: Limits,
     pub(super) outlier: Option<Outlier>,
     pub(super) retry: Option<RetryPolicy>,
+    pub(super) retry_budget: Option<RetryBudget>,
     pub(super) health: Option<HealthCheck>,
     pub(super) connect: ConnectOptions,
     pub(super) pool_idle: Option<Duration>,
@@ -178,6 +179,7 @@ impl ClusterSettings {
                 limits: Limits::default(),
                 outlier: None,
                 retry: None,
+                retry_budget: None,
                 health: None,
                 connect: ConnectOptions::default(),
                 pool_idle: Some(Duration::from_secs(4)),
@@ -216,6 +218,11 @@ impl ClusterSettings {
     /// What is retried unless a route says otherwise; `None`: nothing.
     pub fn retry(&self) -> Option<&RetryPolicy> {
         self.retry.as_ref()
+    }
+
+    /// How many retries there may be beside requests; `None`: that is left to the limit of retries.
+    pub fn retry_budget(&self) -> Option<RetryBudget> {
+        self.retry_budget
     }
 
     /// How endpoints are asked whether they are well; `None`: they are not asked.
@@ -295,6 +302,12 @@ impl ClusterBuilder {
     /// What is retried unless a route says otherwise. Default: nothing.
     pub fn retry(mut self, retry: Option<RetryPolicy>) -> ClusterBuilder {
         self.settings.retry = retry;
+        self
+    }
+
+    /// Bounds retries by a share of the requests under way. Default: no.
+    pub fn retry_budget(mut self, budget: Option<RetryBudget>) -> ClusterBuilder {
+        self.settings.retry_budget = budget;
         self
     }
 

@@ -104,7 +104,7 @@ impl ClusterView {
 
     /// Tells how a request to an endpoint ended. It costs nothing unless the cluster has outlier
     /// settings, and a look at a counter where the request went well.
-    pub fn report(&mut self, endpoint: &Endpoint, outcome: Outcome, now: Instant) {
+    pub fn report(&self, endpoint: &Endpoint, outcome: Outcome, now: Instant) {
         self.cluster.report(&self.snapshot, endpoint, outcome, now);
     }
 
@@ -115,17 +115,17 @@ impl ClusterView {
     /// The limit of requests is used up.
     pub fn begin_request(&mut self) -> Result<RequestClaim, Overflow> {
         let limit = self.claim(Limit::Requests)?;
-        let budget = self.cluster.retries.begin_request(self.snapshot.settings.retry.as_ref());
+        let budget = self.cluster.retries.begin_request(self.snapshot.settings.retry_budget);
         Ok(RequestClaim { _limit: limit, _budget: budget })
     }
 
-    /// Counts a retry for as long as it is under way. `policy` is the route's, or the cluster's own.
+    /// Counts a retry for as long as it is under way.
     ///
     /// # Errors
     /// The limit or the budget of retries is used up.
-    pub fn claim_retry(&mut self, policy: &RetryPolicy) -> Result<RetryClaim, Overflow> {
+    pub fn claim_retry(&mut self) -> Result<RetryClaim, Overflow> {
         let limit = self.claim(Limit::Retries)?;
-        let budget = self.cluster.retries.claim_retry(policy.budget);
+        let budget = self.cluster.retries.claim_retry(self.snapshot.settings.retry_budget);
         let budget = budget.ok_or(Overflow(Limit::Retries))?;
         Ok(RetryClaim { _limit: limit, _budget: budget })
     }
@@ -139,7 +139,8 @@ impl ClusterView {
         self.cluster.breakers.claim(limit, self.snapshot.settings.limits)
     }
 
-    /// The pause before the `retry`th retry (from 1), drawn by the policy's back-off.
+    /// The pause before the `retry`th retry (from 1), drawn by the back-off of the route's policy, or
+    /// the cluster's own.
     pub fn pause(&mut self, policy: &RetryPolicy, retry: u32) -> Duration {
         policy.backoff.pause(retry, self.random.f64())
     }

@@ -301,11 +301,11 @@ impl<F: Filter> Exchange<'_, F> {
         };
         match streamed {
             Ok(()) => {}
-            Err(Broken::To(_)) => return self.request_ended(RequestEnd::Gone),
+            Err(Broken::To) => return self.request_ended(RequestEnd::Gone),
             Err(Broken::From(fault)) => {
                 record.flag.set(match fault {
                     BodyFault::Refused(crate::http::h1::BodyError::Truncated)
-                    | BodyFault::Stream(_) => ResponseFlag::UpstreamConnectionTermination,
+                    | BodyFault::Stream => ResponseFlag::UpstreamConnectionTermination,
                     BodyFault::Refused(_) => ResponseFlag::UpstreamProtocolError,
                 });
                 record.termination.set(Some("upstream_reset_after_response_started"));
@@ -341,7 +341,7 @@ impl<F: Filter> Exchange<'_, F> {
             self.record.received.set(received);
             if limit.is_some_and(|limit| received > limit) {
                 too_large.set(true);
-                return Err(Broken::To(std::io::ErrorKind::FileTooLarge.into()));
+                return Err(Broken::To);
             }
             replay.see(bytes);
             if sees {
@@ -352,15 +352,15 @@ impl<F: Filter> Exchange<'_, F> {
         .await;
         match sent {
             Ok(()) => is_sent.set(true),
-            Err(Broken::To(_)) if too_large.get() => return Err(RequestEnd::TooLarge),
-            Err(Broken::To(_)) => return Err(RequestEnd::NotTaken),
+            Err(Broken::To) if too_large.get() => return Err(RequestEnd::TooLarge),
+            Err(Broken::To) => return Err(RequestEnd::NotTaken),
             Err(Broken::From(BodyFault::Refused(crate::http::h1::BodyError::Truncated))) => {
                 return Err(RequestEnd::Gone);
             }
             Err(Broken::From(BodyFault::Refused(error))) => {
                 return Err(RequestEnd::Refused(error.reason(), error.status()));
             }
-            Err(Broken::From(BodyFault::Stream(_))) => return Err(RequestEnd::Gone),
+            Err(Broken::From(BodyFault::Stream)) => return Err(RequestEnd::Gone),
         }
         match from.receive().await {
             // The next request, which is read when this one is answered.

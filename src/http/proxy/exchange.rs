@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     http::{
-        Answer, BodyLength, Persistence, RequestHead, ResponseBody,
+        Answer, Persistence, RequestHead, ResponseBody,
         deadline::Deadline,
         filter::{Filter, Flow},
         h1::{self, write_answer},
@@ -466,7 +466,7 @@ impl<F: Filter> Exchange<'_, F> {
                 self.note_local(&upstream);
                 Ok(upstream)
             }
-            Err(Unreachable::Overflow(_)) => Err(overflow()),
+            Err(Unreachable::Overflow) => Err(overflow()),
             Err(Unreachable::Loop) => {
                 Err(Failure::new(ResponseFlag::NoRoute, StatusCode::LOOP_DETECTED, "loop_detected"))
             }

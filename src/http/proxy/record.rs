@@ -13,7 +13,7 @@ use std::{
 use super::upstream::ClusterOnShard;
 use crate::{
     ring::Nanoseconds,
-    telemetry::{Outcome, ResponseFlag, VIA_UPSTREAM},
+    telemetry::{ResponseFlag, VIA_UPSTREAM},
 };
 
 /// What is known of an exchange.

@@ -94,12 +94,6 @@ pub(super) enum Then {
     Tunnel(Option<Box<Upstream>>),
 }
 
-/// How a connection's busy time ended.
-enum Busy {
-    Quiet,
-    Over,
-}
-
 impl Downstream {
     fn new(connection: Connection, limits: HeadLimits) -> Downstream {
         let opened = connection.now();
@@ -364,8 +358,7 @@ impl<F: Filter> ProxyOnShard<F> {
                 _ => CloseReason::UpstreamReset,
             });
         }
-        let outcome = self.end(exchange, &record, Some(work), downstream, deadline);
-        let _ = outcome;
+        self.end(exchange, &record, Some(work), downstream, deadline);
         self.filter_end(&record, &state, deadline);
         then
     }

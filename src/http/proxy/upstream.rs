@@ -27,7 +27,7 @@ use crate::{
         cluster::Cluster,
         connect,
         endpoint::{EndpointId, Target},
-        limits::{Claim, Limit, Overflow},
+        limits::{Claim, Limit},
         pool::{Idle, Pool, PoolKey, PoolLimits},
         view::ClusterView,
     },
@@ -102,7 +102,7 @@ impl Drop for Counted {
 #[derive(Debug)]
 pub(super) enum Unreachable {
     /// The cluster may have no more.
-    Overflow(Overflow),
+    Overflow,
     /// It would lead back to this proxy.
     Loop,
     /// It could not be made.
@@ -218,8 +218,8 @@ impl ClusterOnShard {
     ) -> Result<Upstream, Unreachable> {
         let (pending, connection, options) = {
             let mut view = self.view.borrow_mut();
-            let pending = view.claim(Limit::Pending).map_err(Unreachable::Overflow)?;
-            let connection = view.claim(Limit::Connections).map_err(Unreachable::Overflow)?;
+            let pending = view.claim(Limit::Pending).map_err(|_| Unreachable::Overflow)?;
+            let connection = view.claim(Limit::Connections).map_err(|_| Unreachable::Overflow)?;
             (pending, connection, view.settings().connect_options().clone())
         };
         let mut counted = Counted::new(&self.http, PoolState::Connecting);

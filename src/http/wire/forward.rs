@@ -1,6 +1,6 @@
 //! A body from one message to another.
 
-use std::{future::poll_fn, io, task::Poll};
+use std::{future::poll_fn, task::Poll};
 
 use super::{BodyFault, Incoming, Outgoing};
 use crate::{
@@ -14,7 +14,7 @@ pub(in crate::http) enum Broken {
     /// The side that it comes from.
     From(BodyFault),
     /// The side that it goes to.
-    To(io::Error),
+    To,
 }
 
 /// Forwards the body of the message that `from` is reading, behind the head that was begun in `to`,
@@ -37,7 +37,7 @@ pub(in crate::http) async fn forward(
             Poll::Ready(next) => Poll::Ready(next.map_err(Broken::From)),
             Poll::Pending => match to.flush(sending) {
                 Ok(()) => Poll::Pending,
-                Err(error) => Poll::Ready(Err(Broken::To(error))),
+                Err(_) => Poll::Ready(Err(Broken::To)),
             },
         });
         let Some(piece) = next.await? else { break };
@@ -53,9 +53,9 @@ pub(in crate::http) async fn forward(
             ready => ready,
         })
         .await
-        .map_err(Broken::To)?;
-        to.body(sending, piece).map_err(Broken::To)?;
+        .map_err(|_| Broken::To)?;
+        to.body(sending, piece).map_err(|_| Broken::To)?;
     }
     to.end(sending, from.trailers());
-    to.flush(sending).map_err(Broken::To)
+    to.flush(sending).map_err(|_| Broken::To)
 }

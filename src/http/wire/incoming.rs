@@ -1,7 +1,6 @@
 //! The messages that a peer sends.
 
 use std::{
-    future::poll_fn,
     io,
     task::{Context, Poll, ready},
 };
@@ -39,22 +38,13 @@ pub(in crate::http) enum BodyFault {
     /// Its framing is not valid, or it was cut off.
     Refused(BodyError),
     /// The stream failed.
-    Stream(io::Error),
+    Stream,
 }
 
 impl Incoming {
     pub(in crate::http) fn new(limits: HeadLimits) -> Incoming {
         let body = BodyReader::new(ResponseBody::None, limits);
         Incoming { limits, head: HeadReader::new(), body }
-    }
-
-    pub(in crate::http) fn limits(&self) -> &HeadLimits {
-        &self.limits
-    }
-
-    /// Whether part of a head has arrived.
-    pub(in crate::http) fn has_begun(&self) -> bool {
-        self.head.has_begun()
     }
 
     /// Reads a head, which `parse` takes in. `false` if the stream ended before it began.
@@ -96,36 +86,20 @@ impl Incoming {
         self.body.is_done()
     }
 
-    /// How many bytes of the body are still to come, if that is known.
-    pub(in crate::http) fn body_remaining(&self) -> Option<u64> {
-        self.body.remaining()
-    }
-
     /// The fields after a body.
     pub(in crate::http) fn trailers(&self) -> Option<&Headers> {
         self.body.trailers().filter(|trailers| !trailers.is_empty())
     }
 
-    /// The next piece of the body; `None` at its end.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing.
-    pub(in crate::http) async fn body(
-        &mut self,
-        from: &mut Receiving<'_>,
-    ) -> Result<Option<Chunk>, BodyFault> {
-        poll_fn(|cx| self.poll_body(from, cx)).await
-    }
-
-    /// [`body`](Self::body) as a poll.
+    /// The next piece of the body; `None` at its end. Not taking up the poll again loses nothing.
     pub(in crate::http) fn poll_body(
         &mut self,
         from: &mut Receiving<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Chunk>, BodyFault>> {
         while !self.body.is_done() {
-            let Some(mut chunk) = ready!(from.poll_receive(cx)).map_err(BodyFault::Stream)? else {
+            let Some(mut chunk) = ready!(from.poll_receive(cx)).map_err(|_| BodyFault::Stream)?
+            else {
                 self.body.end_of_stream().map_err(BodyFault::Refused)?;
                 return Poll::Ready(Ok(None));
             };

@@ -214,3 +214,23 @@ fn limits_hold_over_views_and_follow_a_reload() {
     drop((held, third));
     assert_eq!(cluster.in_use(Limit::Requests), 0);
 }
+
+#[test]
+fn the_limit_and_the_budget_of_retries_hold_both() {
+    let now = Instant::now();
+    let build = |retries, budget| {
+        let limits = crate::upstream::limits::Limits { retries, ..Default::default() };
+        reviews(&["10.0.0.1:80"]).limits(limits).retry_budget(budget)
+    };
+    let most = |retries, budget| {
+        let (_, mut view) = cluster(build(retries, budget), now);
+        let _requests: Vec<_> = (0..100).map(|_| view.begin_request().unwrap()).collect();
+        let retries = (0..200).map_while(|_| view.claim_retry().ok());
+        retries.collect::<Vec<_>>().len()
+    };
+    let budget = Some(crate::upstream::retry::RetryBudget { percent: 20, least: 3 });
+    assert_eq!(most(None, None), 200);
+    assert_eq!(most(Some(7), None), 7);
+    assert_eq!(most(None, budget), 20);
+    assert_eq!((most(Some(7), budget), most(Some(50), budget)), (7, 20));
+}

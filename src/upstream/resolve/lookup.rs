@@ -50,7 +50,7 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Lookup {
     system: Arc<System>,
-    /// Names to try, the current one first, in reverse order behind it.
+    /// Names to try; the current one, and those after it, from the end.
     names: Vec<String>,
     /// The preferred family first.
     asks: Vec<Ask>,

@@ -113,13 +113,14 @@ struct Running {
 
 /// What the thread is told.
 struct Orders {
-    /// Clusters to watch that it has not seen yet.
-    clusters: Mutex<Incoming>,
+    incoming: Mutex<Incoming>,
     bell: OwnedFd,
 }
 
+/// What it has not seen yet.
 #[derive(Default)]
 struct Incoming {
+    /// Clusters to watch, or whose settings have changed.
     clusters: Vec<Weak<Cluster>>,
     end: bool,
 }
@@ -159,7 +160,7 @@ impl fmt::Debug for Resolver {
 impl Running {
     fn start(settings: &ResolverSettings) -> io::Result<Running> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let orders = Arc::new(Orders { clusters: Mutex::default(), bell });
+        let orders = Arc::new(Orders { incoming: Mutex::default(), bell });
         let worker = Worker::new(settings.clone(), Arc::clone(&orders));
         let thread =
             thread::Builder::new().name("evenkeel-names".to_owned()).spawn(move || worker.run())?;
@@ -179,7 +180,7 @@ impl Drop for Running {
 
 impl Orders {
     fn give(&self, order: impl FnOnce(&mut Incoming)) {
-        order(&mut self.clusters.lock().unwrap_or_else(PoisonError::into_inner));
+        order(&mut self.incoming.lock().unwrap_or_else(PoisonError::into_inner));
         // It fails only where the counter is full, and then it rings already.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
@@ -187,7 +188,7 @@ impl Orders {
     /// Everything since the last time.
     fn take(&self) -> Incoming {
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-        std::mem::take(&mut *self.clusters.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.incoming.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

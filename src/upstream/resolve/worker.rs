@@ -1,7 +1,7 @@
 //! The resolver's thread: what is due, what is under way, and who is told.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::IpAddr,
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -101,11 +101,9 @@ impl Worker {
         let mut names = HashMap::new();
         for cluster in self.clusters.iter().filter_map(Weak::upgrade) {
             for name in cluster.snapshot().settings().host_names() {
-                let known = || Name { schedule: Schedule::new(now), addresses: Vec::new() };
-                let name = Arc::clone(name);
-                if !names.contains_key(&name) {
-                    let known = self.names.remove(&name).unwrap_or_else(known);
-                    names.insert(name, known);
+                if let Entry::Vacant(place) = names.entry(Arc::clone(name)) {
+                    let new = || Name { schedule: Schedule::new(now), addresses: Vec::new() };
+                    place.insert(self.names.remove(name).unwrap_or_else(new));
                 }
             }
         }
