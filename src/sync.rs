@@ -2,7 +2,7 @@
 //! with `--cfg loom`, so that the models in the tests run the code that ships.
 //!
 //! What is shared is small and listed: a shard's load ([`crate::shard::Loads`]), its inbox and its
-//! wake word. Whatever else crosses threads (metrics cells, configuration snapshots) has no
+//! wake word, and the word of an access log's writer. Whatever else crosses threads (metrics cells, configuration snapshots) has no
 //! invariant over more than one word, and uses std or `arc-swap` directly.
 
 #[cfg(loom)]
