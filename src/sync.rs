@@ -2,9 +2,9 @@
 //! with `--cfg loom`, so that the models in the tests run the code that ships.
 //!
 //! What is shared is small and listed: a shard's load ([`crate::shard::Loads`]), its inbox and its
-//! wake word, and the counts of a cluster's limits. Whatever else crosses threads (metrics cells,
-//! configuration snapshots) has no invariant over more than one word or lies behind one lock, and
-//! uses std or `arc-swap` directly.
+//! wake word, the counts of a cluster's limits, and the word of an access log's writer. Whatever
+//! else crosses threads (metrics cells, configuration snapshots) has no invariant over more than one
+//! word or lies behind one lock, and uses std or `arc-swap` directly.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, atomic};

@@ -37,7 +37,7 @@ pub struct Relay {
     timeouts: Timeouts,
     proxy_header: ProxyHeader,
     access_log: Option<AccessLog>,
-    mistake: Option<String>,
+    mistake: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -76,12 +76,12 @@ impl Relay {
                 Ok(address) => parsed.push(address),
                 Err(_) => {
                     let address = address.as_ref();
-                    mistake.get_or_insert(format!("{address:?} is no ip:port to relay to"));
+                    mistake.get_or_insert(format!("{address:?} is no ip:port to relay to").into());
                 }
             }
         }
         if parsed.is_empty() {
-            mistake.get_or_insert("a relay needs an address to relay to".to_owned());
+            mistake.get_or_insert("a relay needs an address to relay to".into());
         }
         let name: Vec<String> = parsed.iter().map(SocketAddr::to_string).collect();
         let mut relay = Relay::new(&name.join(","), To::Addresses(parsed.into()));
@@ -113,7 +113,8 @@ impl Relay {
         match address.parse::<IpAddr>() {
             Ok(address) => self.options.set_source(address),
             Err(_) => {
-                self.mistake.get_or_insert(format!("the source {address:?} is no IP address"));
+                self.mistake
+                    .get_or_insert(format!("the source {address:?} is no IP address").into());
             }
         }
         self
@@ -189,7 +190,7 @@ impl ServiceFactory for Relay {
     }
 
     fn check(&self) -> Result<(), String> {
-        self.mistake.clone().map_or(Ok(()), Err)
+        self.mistake.as_deref().map_or(Ok(()), |mistake| Err(mistake.to_owned()))
     }
 }
 

@@ -72,7 +72,10 @@ const QUEUE_BYTES: usize = 256 << 10;
 /// ```
 #[derive(Clone)]
 #[must_use = "give it to a relay or an HTTP proxy"]
-pub struct AccessLog {
+pub struct AccessLog(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
     writer: Arc<Writer>,
     format: Format,
     filter: Filter,
@@ -105,23 +108,23 @@ impl AccessLog {
     ///
     /// When no thread can be started.
     pub fn to(sink: impl AccessLogSink) -> io::Result<AccessLog> {
-        Ok(AccessLog {
+        Ok(AccessLog(Arc::new(Inner {
             writer: Arc::new(Writer::start(sink)?),
             format: Format::default(),
             filter: Filter::all(),
             queue_bytes: QUEUE_BYTES,
-        })
+        })))
     }
 
     /// What its lines look like. Default: [`Format::istio`].
     pub fn format(mut self, format: Format) -> AccessLog {
-        self.format = format;
+        Arc::make_mut(&mut self.0).format = format;
         self
     }
 
     /// Which entries get a line. Default: all.
     pub fn filter(mut self, filter: Filter) -> AccessLog {
-        self.filter = filter;
+        Arc::make_mut(&mut self.0).filter = filter;
         self
     }
 
@@ -129,27 +132,27 @@ impl AccessLog {
     /// is never written. Default: 256 KiB. Clones that differ share the queue of whichever a shard
     /// uses first.
     pub fn queue_bytes(mut self, bytes: usize) -> AccessLog {
-        self.queue_bytes = bytes.max(1);
+        Arc::make_mut(&mut self.0).queue_bytes = bytes.max(1);
         self
     }
 
     /// Opens the file anew, soon: it was moved away. Where that fails the old one stays, and an error
     /// is logged.
     pub fn reopen(&self) {
-        self.writer.0.reopen();
+        self.0.writer.0.reopen();
     }
 
     /// Waits until everything is written that was logged before, for at most `within`. Whether it
     /// was. Blocks: not for a shard.
     #[must_use = "false: lines are still waiting"]
     pub fn flush(&self, within: Duration) -> bool {
-        self.writer.0.flush(within)
+        self.0.writer.0.flush(within)
     }
 
     /// How often the sink has failed. What it failed to take is tried again.
     #[must_use]
     pub fn failed_writes(&self) -> u64 {
-        self.writer.0.failed_writes()
+        self.0.writer.0.failed_writes()
     }
 
     /// The log on the calling thread, which is a shard's, with a queue of its own: what it drops is
@@ -157,7 +160,7 @@ impl AccessLog {
     /// gives all logs of a sink the same queue.
     #[must_use]
     pub fn on_shard(&self, cells: Arc<ShardCells>) -> AccessLogOnShard {
-        let queue = ShardQueue::new(&self.writer.0, self.queue_bytes, cells);
+        let queue = ShardQueue::new(&self.0.writer.0, self.0.queue_bytes, cells);
         AccessLogOnShard::new(self.clone(), Rc::new(queue))
     }
 }
@@ -165,9 +168,9 @@ impl AccessLog {
 impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessLog")
-            .field("format", &self.format)
-            .field("filter", &self.filter)
-            .field("queue_bytes", &self.queue_bytes)
+            .field("format", &self.0.format)
+            .field("filter", &self.0.filter)
+            .field("queue_bytes", &self.0.queue_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -47,11 +47,11 @@ impl ShardQueue {
             return self.cells.access_log_dropped.increment();
         };
         let Filling { queue, scarce, line, clock, random } = &mut *filling;
-        if !log.filter.passes(entry.outcome, || next(random)) {
+        if !log.0.filter.passes(entry.outcome, || next(random)) {
             return;
         }
         line.clear();
-        log.format.write(entry, clock, line);
+        log.0.format.write(entry, clock, line);
         if queue.push_entire_slice(line).is_err() {
             self.cells.access_log_dropped.increment();
         }
@@ -68,11 +68,11 @@ impl Queues {
     pub(crate) fn join(&self, log: &AccessLog, cells: Arc<ShardCells>) -> AccessLogOnShard {
         let mut queues = self.0.borrow_mut();
         queues.retain(|queue| queue.strong_count() > 0);
-        let writer = &log.writer.0;
+        let writer = &log.0.writer.0;
         let shared =
             queues.iter().filter_map(Weak::upgrade).find(|q| Arc::ptr_eq(&q.writer, writer));
         let queue = shared.unwrap_or_else(|| {
-            let queue = Rc::new(ShardQueue::new(writer, log.queue_bytes, cells));
+            let queue = Rc::new(ShardQueue::new(writer, log.0.queue_bytes, cells));
             queues.push(Rc::downgrade(&queue));
             queue
         });

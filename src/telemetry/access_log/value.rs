@@ -294,15 +294,16 @@ fn write_address(address: SocketAddr, out: &mut Vec<u8>) {
     }
 }
 
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = b' ';
-    while byte <= b'~' {
-        plain[byte as usize] = byte != b'"' && byte != b'\\';
-        byte += 1;
-    }
-    plain
-};
+/// Whether all of `text` stands for itself, between quotes: printable ASCII but for quotes and
+/// backslashes. Looks at all of it without a branch, which is many bytes at a time.
+fn is_plain(text: &[u8]) -> bool {
+    let is_plain = |byte: u8| (byte.wrapping_sub(b' ') < 95) & (byte != b'"') & (byte != b'\\');
+    text.iter().fold(true, |plain, byte| plain & is_plain(*byte))
+}
+
+fn has_space(text: &[u8]) -> bool {
+    text.iter().fold(false, |space, byte| space | (*byte == b' '))
+}
 
 /// Whether a character can do something to a line other than stand in it: control characters (C0,
 /// DEL, C1), line and paragraph separators, and those that turn the direction of writing.
@@ -313,7 +314,7 @@ fn is_dangerous(character: char) -> bool {
 }
 
 fn write_escaped(text: &[u8], quoted: bool, out: &mut Vec<u8>) {
-    if text.iter().all(|byte| PLAIN[usize::from(*byte)] && (quoted || *byte != b' ')) {
+    if is_plain(text) && (quoted || !has_space(text)) {
         return out.extend_from_slice(text);
     }
     for chunk in text.utf8_chunks() {
@@ -332,7 +333,7 @@ fn write_escaped(text: &[u8], quoted: bool, out: &mut Vec<u8>) {
 }
 
 fn write_json_escaped(text: &[u8], out: &mut Vec<u8>) {
-    if text.iter().all(|byte| PLAIN[usize::from(*byte)]) {
+    if is_plain(text) {
         return out.extend_from_slice(text);
     }
     for chunk in text.utf8_chunks() {
