@@ -373,7 +373,7 @@ impl<F: Filter> Exchange<'_, F> {
             if !wanted || !replayable {
                 return self.give_up(failure, retries, downstream, work);
             }
-            let claimed = cluster.view.borrow_mut().claim_retry(&backoff);
+            let claimed = cluster.view.borrow_mut().claim_retry();
             match claimed {
                 Ok(claimed) => claim = Some(claimed),
                 Err(_) => return self.give_up(failure, retries, downstream, work),
