@@ -192,6 +192,12 @@ impl Stream {
         self.executor.reactor().delivery(self.key)
     }
 
+    /// Whether a reset that comes right behind bytes is to be noticed at once. It costs a poll for
+    /// each connection; a protocol that is going to send something notices it then.
+    pub(crate) fn watch_for_resets(&self, watched: bool) {
+        self.executor.reactor().watch(self.key, watched);
+    }
+
     /// The time of the executor's clock at its last turn.
     pub(crate) fn now(&self) -> Nanoseconds {
         self.executor.reactor().now()

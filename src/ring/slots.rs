@@ -43,6 +43,8 @@ pub(crate) struct StreamSlot {
     pub(crate) connected: Option<i32>,
     /// A poll saw an error.
     pub(crate) broken: bool,
+    /// Whether a poll looks out for resets from the first bytes on.
+    pub(crate) watched: bool,
     /// Who waits for the connect, or, later, for the poll.
     pub(crate) control_waker: Option<Waker>,
 }
@@ -55,6 +57,7 @@ impl StreamSlot {
             address: None,
             connected: None,
             broken: false,
+            watched: true,
             control_waker: None,
         }
     }

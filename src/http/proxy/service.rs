@@ -98,6 +98,7 @@ impl Downstream {
     fn new(connection: Connection, limits: HeadLimits) -> Downstream {
         let opened = connection.now();
         let client = connection.client_address().ok().flatten();
+        connection.watch_for_resets(false);
         Downstream {
             connection,
             incoming: Incoming::new(limits),
@@ -128,6 +129,15 @@ impl Downstream {
 
     /// Ends the connection so that the client gets what it was sent.
     async fn close(mut self) {
+        let whole = self.rest_is_here();
+        if self.connection.flush().await.is_err() {
+            return;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        if whole && self.connection.poll_receive(&mut cx).is_pending() {
+            // Nothing lies unread that would make the close a reset.
+            return;
+        }
         self.connection.finish();
         let mut dropped = 0;
         let linger = async {
@@ -150,14 +160,10 @@ impl<F: Filter> Service for ProxyOnShard<F> {
             Exchanges::new(cells, self.log.clone())
         });
         let mut downstream = Box::new(Downstream::new(connection, self.settings.head));
-        loop {
+        while let Some(quiet) = Box::pin(self.serve_busy(downstream)).await {
+            downstream = quiet;
             if !self.wait_for_request(&mut downstream).await {
                 return;
-            }
-            let busy = Box::pin(self.serve_busy(downstream)).await;
-            match busy {
-                Some(quiet) => downstream = quiet,
-                None => return,
             }
         }
     }
@@ -459,6 +465,8 @@ impl<F: Filter> ProxyOnShard<F> {
             listener: downstream.connection.counts(),
             cluster: std::sync::Arc::clone(&upstream.connected.cells),
         };
+        downstream.connection.watch_for_resets(true);
+        upstream.connected.stream.watch_for_resets(true);
         let timeouts = Timeouts::default();
         let ended = relay::pipe(
             &mut downstream.connection,

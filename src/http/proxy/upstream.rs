@@ -233,6 +233,7 @@ impl ClusterOnShard {
             ConnectError::NoAddress => Unreachable::Failed(io::ErrorKind::AddrNotAvailable.into()),
         })?;
         counted.change(PoolState::Active);
+        connected.stream.watch_for_resets(false);
         Ok(Upstream {
             connected,
             incoming: Incoming::new(limits),

@@ -149,7 +149,11 @@ fn go_on_receiving(then: Then, completion: Completion, entry: &mut Entry, driver
         // Kernels lose the news of a reset that comes right behind bytes: `io_poll_check_events` in
         // io_uring/poll.c takes both wake-ups for one, and the receive stays armed for ever. A poll
         // does see it.
-        Then::Nothing if completion.more => start_poll(entry, driver, completion.token.key()),
+        Then::Nothing if completion.more => {
+            if matches!(&entry.slot, Slot::Stream(stream) if stream.watched) {
+                start_poll(entry, driver, completion.token.key());
+            }
+        }
         Then::Nothing | Then::Starve => {}
         Then::Cancel => driver.cancel(completion.token),
     }

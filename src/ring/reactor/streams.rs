@@ -99,6 +99,12 @@ impl Reactor {
         }
     }
 
+    /// Whether a poll looks out for a reset that comes right behind bytes.
+    pub(crate) fn watch(&self, key: Key, watched: bool) {
+        // A stream that is gone needs none.
+        let _ = self.with_stream(key, |stream| stream.watched = watched);
+    }
+
     /// Hands bytes over that leave along with the next ones that are sent.
     pub(crate) fn queue(&self, key: Key, payload: Payload) -> io::Result<()> {
         self.with_stream(key, |stream| stream.send.push(payload))?
