@@ -48,6 +48,8 @@ use crate::{
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a connection goes on without a request once the proxy drains.
 const QUIET_IN_DRAIN: Duration = Duration::from_secs(1);
+/// How long the last answer of a connection may take to leave.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
 /// How long, and for how many bytes, what a client still sends is dropped after the last answer,
 /// so that a reset does not take the answer from it.
 const LINGER: Duration = Duration::from_secs(2);
@@ -130,7 +132,8 @@ impl Downstream {
     /// Ends the connection so that the client gets what it was sent.
     async fn close(mut self) {
         let whole = self.rest_is_here();
-        if self.connection.flush().await.is_err() {
+        // What a client has not taken by then, it does not want.
+        if !matches!(timeout(LAST_ANSWER, self.connection.flush()).await, Ok(Ok(()))) {
             return;
         }
         let mut cx = Context::from_waker(Waker::noop());
