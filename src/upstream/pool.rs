@@ -30,6 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rapidhash::quality::RandomState;
 use slab::Slab;
 
 use self::list::{Links, List};
@@ -94,7 +95,8 @@ pub struct Pool<C> {
     limits: PoolLimits,
     entries: Slab<Entry<C>>,
     buckets: Slab<Bucket<C>>,
-    by_key: HashMap<PoolKey, u32>,
+    /// Its hash is seeded at random, as clients have a say in some of the keys.
+    by_key: HashMap<PoolKey, u32, RandomState>,
     lanes: Vec<Lane<C>>,
     /// The buckets of original destinations, in the order of their last use.
     destinations: List<Bucket<C>>,
@@ -140,7 +142,7 @@ impl<C: Idle> Pool<C> {
             limits,
             entries: Slab::new(),
             buckets: Slab::new(),
-            by_key: HashMap::new(),
+            by_key: HashMap::default(),
             lanes: Vec::new(),
             destinations: List::new(|bucket| &mut bucket.in_destinations),
             destination_count: 0,

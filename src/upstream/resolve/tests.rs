@@ -319,7 +319,8 @@ fn a_name_that_nobody_answers_for_does_not_hold_up_the_others() {
     resolver.watch(&slow).unwrap();
     resolver.watch(&quick).unwrap();
     await_addresses(&quick, &["10.0.0.1"]);
-    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+    // One after the other the slow ones would take 20 s.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert_eq!(slow.unresolved().len(), 20);
 }
 
@@ -363,22 +364,32 @@ fn a_reload_and_the_end_of_a_cluster_are_noticed() {
     thread::sleep(Duration::from_millis(200));
     assert_eq!(ASKED_FOR_OLD.load(SeqCst), so_far);
     drop(cluster);
-    thread::sleep(Duration::from_millis(200));
-    let so_far = server.asked().len();
-    thread::sleep(Duration::from_millis(200));
-    assert_eq!(server.asked().len(), so_far, "nobody needs it any more");
+    // It was asked for every 50 ms; nobody needs it any more.
+    let start = Instant::now();
+    let asked_in_a_while = || {
+        let so_far = server.asked().len();
+        thread::sleep(Duration::from_millis(300));
+        server.asked().len() - so_far
+    };
+    while asked_in_a_while() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "it is asked for without end");
+    }
 }
 
 #[test]
 fn without_names_there_is_no_thread_and_with_them_it_ends() {
-    let resolver = Resolver::new(ResolverSettings::default());
+    let idle = Resolver::new(ResolverSettings::default());
     let plain = cluster(ClusterSettings::builder("plain").endpoint("10.0.0.1:80"));
-    resolver.watch(&plain).unwrap();
-    assert!(resolver.running.lock().unwrap().is_none());
+    idle.watch(&plain).unwrap();
+    assert!(idle.running.lock().unwrap().is_none());
     let silent = Server::start(|_, _| vec![]);
-    let resolver = silent.resolver();
-    resolver.watch(&named("web.example")).unwrap();
+    let (resolver, cluster) =
+        (resolver(&[silent.address], "options timeout:30"), named("web.example"));
+    resolver.watch(&cluster).unwrap();
+    while silent.asked().is_empty() {
+        thread::sleep(Duration::from_millis(2));
+    }
     let start = Instant::now();
     drop(resolver);
-    assert!(start.elapsed() < Duration::from_millis(500), "it does not wait for answers");
+    assert!(start.elapsed() < Duration::from_secs(10), "it does not wait for answers");
 }
