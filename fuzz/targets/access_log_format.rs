@@ -1,5 +1,7 @@
 //! Any text is a format of the access log, or is refused at a place inside of it; and whatever is
 //! logged in it, or as JSON, is one line of UTF-8 that no control character is in.
+//!
+//! The input is a format, a path, a field's value and a route's name, with NUL between them.
 #![no_main]
 
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,8 +12,13 @@ use evenkeel::telemetry::{
 };
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: (&str, &[u8], &[u8], &str, u64)| {
-    let (text, path, agent, route, number) = input;
+fuzz_target!(|input: &[u8]| {
+    let mut parts = input.splitn(4, |byte| *byte == 0);
+    let mut part = || parts.next().unwrap_or_default();
+    let (text, path, agent, route) = (part(), part(), part(), part());
+    let (Ok(text), Ok(route)) = (str::from_utf8(text), str::from_utf8(route)) else { return };
+    let number =
+        agent.iter().fold(input.len() as u64, |hash, b| hash.wrapping_mul(31) ^ u64::from(*b));
     let mut outcome = Outcome::new(UNIX_EPOCH + Duration::from_millis(number % (1 << 53)));
     (outcome.received, outcome.sent, outcome.status) = (number, !number, number as u16);
     outcome.route = Some(route);
@@ -41,7 +48,7 @@ fuzz_target!(|input: (&str, &[u8], &[u8], &str, u64)| {
 
 /// One whole line.
 fn check(line: &[u8]) {
-    let line = std::str::from_utf8(line).expect("a line is UTF-8");
+    let line = str::from_utf8(line).expect("a line is UTF-8");
     let line = line.strip_suffix('\n').expect("a line ends");
     assert!(!line.chars().any(|c| c.is_control() && c != '\t'), "{line:?}");
 }

@@ -205,12 +205,14 @@ pub struct RelayOnShard {
 impl Service for RelayOnShard {
     async fn serve(&self, mut connection: Connection) {
         let begin = |log| Line::begin(log, &self.relay.cluster, &connection);
-        let mut line = self.log.as_ref().map(begin);
+        let mut meter = Counts {
+            connection: connection.counts(),
+            cluster: Arc::clone(&self.cells),
+            line: self.log.as_ref().map(begin),
+        };
         // Boxed, so that an established connection does not keep the room that connecting needed.
-        let connecting = Box::pin(self.connect(&mut connection, &mut line));
+        let connecting = Box::pin(self.connect(&mut connection, &mut meter.line));
         let Some(mut upstream) = connecting.await else { return };
-        let mut meter =
-            Counts { connection: connection.counts(), cluster: Arc::clone(&self.cells), line };
         let ended = pipe(&mut connection, &mut upstream.stream, &self.relay.timeouts, &meter).await;
         let reason = ended.why.into();
         connection.set_close_reason(reason);
