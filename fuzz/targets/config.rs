@@ -24,6 +24,11 @@ fuzz_target!(|text: &str| {
         Err(problems) => {
             let problems = problems.to_string();
             assert!(problems.contains(": error: "), "{problems}");
+            // Each on one line, with its place.
+            assert!(
+                problems.split_terminator('\n').all(|line| line.starts_with("f:")),
+                "{problems}"
+            );
         }
     }
 });

@@ -91,6 +91,8 @@ fn relay_to_a_slow_client(
     listener.listen(1).unwrap();
     let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     client.set_recv_buffer_size(32 << 10).unwrap();
+    // Loopback's own segments are larger than this buffer: the sender would wait for room for one.
+    client.set_tcp_mss(1400).unwrap();
     client.connect(&listener.local_addr().unwrap()).unwrap();
     let downstream: OwnedFd = listener.accept().unwrap().0.into();
     let (mut origin, upstream) = pair();

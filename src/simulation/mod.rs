@@ -6,7 +6,8 @@
 //!
 //! `EVENKEEL_SEEDS=n` runs n seeds a test instead of the default; a seed that fails is printed as
 //! `EVENKEEL_SEED=n`, and with that in the environment it alone is run again, the same in
-//! everything.
+//! everything. Thousands of seeds are quicker in `cargo test --profile simulation --lib simulation::`,
+//! which is optimized and checks as much.
 
 mod accepting;
 mod cancelling;

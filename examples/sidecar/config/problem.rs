@@ -5,7 +5,7 @@
 //! lines and columns; never decides what is wrong.
 
 use std::{
-    fmt,
+    fmt::{self, Write},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -90,10 +90,24 @@ impl fmt::Display for Problems {
             if let Some(Position { line, column }) = position {
                 write!(f, "{line}:{column}:")?;
             }
-            writeln!(f, " {severity}: {message}")?;
+            write!(f, " {severity}: ")?;
+            one_line(message, f)?;
+            f.write_char('\n')?;
         }
         Ok(())
     }
+}
+
+/// Messages quote the file, and a string in it can have any character. A line end would split the
+/// message, an escape sequence would reach the reader's terminal.
+fn one_line(message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for character in message.chars() {
+        match character.is_control() {
+            true => write!(f, "{}", character.escape_default())?,
+            false => f.write_char(character)?,
+        }
+    }
+    Ok(())
 }
 
 impl std::error::Error for Problems {}
@@ -133,5 +147,18 @@ impl Findings {
             problems.push(Some(Position::of(text, offset)), severity, message);
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_stays_on_its_line_whatever_it_quotes() {
+        let mut findings = Findings::default();
+        findings.error(2..3, "\"a\nb\t\u{1b}[31mé\" is no name");
+        let problems = findings.into_problems(Path::new("f"), "\n\nx");
+        assert_eq!(problems.to_string(), "f:3:1: error: \"a\\nb\\t\\u{1b}[31mé\" is no name\n");
     }
 }
