@@ -8,6 +8,7 @@
 //! Flows in: two connected streams. Flows out: an [`Ended`]. It never looks at the bytes.
 
 use std::{
+    num::NonZeroU64,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -326,9 +327,10 @@ impl Gear {
     }
 }
 
-/// What the peers had taken at the last look; none where that was not settled.
+/// What the peers had taken at the last look, in one number, as there may be very many idle relays;
+/// none where that was not settled.
 #[derive(Default)]
-struct Taken(Option<[u64; 2]>);
+struct Taken(Option<NonZeroU64>);
 
 impl Taken {
     /// Whether a peer has taken bytes since the last look. Without one, whether there are any that it
@@ -340,9 +342,11 @@ impl Taken {
         }
         // It fails for a connection that is gone, which its own end tells.
         let deliveries = peers.map(|peer| peer.delivery().unwrap_or_default());
-        let marks = deliveries.map(|delivery| delivery.mark);
-        match self.0.replace(marks) {
-            Some(before) => before != marks,
+        // Spread, so that a step of one peer is never undone by one of the other.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let marks = deliveries[0].mark.wrapping_mul(SPREAD).wrapping_add(deliveries[1].mark);
+        match self.0.replace(NonZeroU64::MIN.saturating_add(marks)) {
+            Some(before) => Some(before) != self.0,
             None => deliveries.iter().any(|delivery| delivery.outstanding),
         }
     }
@@ -352,7 +356,7 @@ impl Taken {
 /// looks at the time of the last movement when it fires, and is set for what is left.
 #[derive(Default)]
 struct Quiet {
-    timer: Option<(Sleep, Duration)>,
+    timer: Option<(Sleep, Nanoseconds)>,
 }
 
 impl Quiet {
@@ -370,7 +374,8 @@ impl Quiet {
             self.timer = None;
             return Poll::Pending;
         };
-        let deadline = |moved_at: Nanoseconds| moved_at.saturating_add(nanoseconds(limit));
+        let limit = nanoseconds(limit);
+        let deadline = |moved_at: Nanoseconds| moved_at.saturating_add(limit);
         if self.timer.as_ref().is_none_or(|(_, of)| *of != limit) {
             self.timer = Some((sleep_until(deadline(*moved_at)), limit));
         }

@@ -48,8 +48,8 @@ pub(crate) struct SendHalf {
     /// Bytes handed over and not yet sent.
     queued: usize,
     failed: Option<i32>,
-    /// Bytes that the operation in flight is to send.
-    asked: usize,
+    /// Bytes that the operation in flight is to send, or more than one can.
+    asked: u32,
     /// The last operation sent less than it was to. What made it do so, it does not say.
     cut_short: bool,
     /// The sending direction ends once everything is sent.
@@ -160,7 +160,7 @@ impl SendHalf {
         let left = piece.left();
         // Longer payloads leave in several operations.
         let (pointer, length) = (left.as_ptr(), send_length(left.len()));
-        self.asked = length as usize;
+        self.asked = length;
         self.current = Current::One(piece);
         Operation::Send { pointer, length }
     }
@@ -172,7 +172,8 @@ impl SendHalf {
         if !waiting.is_empty() {
             self.waiting = Some(waiting);
         }
-        self.asked = pieces.iter().map(|piece| piece.left().len()).sum();
+        let asked: usize = pieces.iter().map(|piece| piece.left().len()).sum();
+        self.asked = u32::try_from(asked).unwrap_or(u32::MAX);
         let mut vectors: Vec<libc::iovec> = pieces
             .iter()
             .map(|piece| libc::iovec {
@@ -201,7 +202,7 @@ impl SendHalf {
             return;
         };
         self.queued -= sent;
-        self.cut_short = sent < self.asked;
+        self.cut_short = sent < self.asked as usize;
         match current {
             Current::Nothing => {}
             Current::One(mut piece) => {

@@ -20,6 +20,7 @@ mod check;
 mod draft;
 mod host;
 mod keys;
+pub(crate) mod log_filter;
 mod nearest;
 mod problem;
 mod reload;

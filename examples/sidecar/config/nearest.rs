@@ -16,7 +16,8 @@ pub(super) fn nearest<'c>(
         .into_iter()
         .filter(|candidate| candidate.len() <= 255)
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(edits, candidate)| *edits <= limit && *edits < candidate.chars().count())
+        // More than half of the candidate changed is another word.
+        .filter(|(edits, candidate)| *edits <= limit && 2 * *edits <= candidate.chars().count())
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }

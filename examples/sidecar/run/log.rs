@@ -13,7 +13,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::schema::LogFormat;
+use crate::config::{log_filter::misspelt_level, schema::LogFormat};
 
 /// What passes the filter.
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
@@ -86,6 +86,9 @@ fn in_format(format: LogFormat) -> Lines {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, BadFilter> {
+    if let Some(wrong) = misspelt_level(filter) {
+        return Err(bad(filter, &wrong));
+    }
     EnvFilter::try_new(filter).map_err(|error| bad(filter, &error))
 }
 

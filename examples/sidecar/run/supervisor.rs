@@ -112,7 +112,7 @@ impl Supervisor {
             Event::Drain { exit } => self.drain(exit),
             Event::Drained(drained) => self.drained(drained),
             Event::Quit => {
-                tracing::info!("ending at once");
+                tracing::warn!("told to quit: ending at once, without a drain");
                 Some(Ended::AsAsked)
             }
             Event::Reload(reply) => {
@@ -148,7 +148,11 @@ impl Supervisor {
         let config = self.in_force.get();
         let drain =
             Drain::within(config.drain.deadline).keep_accepting(config.drain.keep_accepting);
-        tracing::info!(?drain, "draining");
+        tracing::info!(
+            "draining: accepting for {:?} more, then {:?} for connections to finish",
+            drain.keep_accepting,
+            drain.deadline
+        );
         let (proxy, events) = (Arc::clone(&self.proxy), self.events.clone());
         let run = move || {
             let drained = proxy.drain(drain);

@@ -7,7 +7,7 @@ use super::Checks;
 use crate::config::{
     address::{Bind, Source},
     draft::ListenerDraft,
-    nearest::nearest,
+    log_filter::misspelt_level,
     problem::Span,
     schema::{Balance, ClusterSource, Direction, Lookup, Target},
 };
@@ -52,22 +52,9 @@ impl Checks<'_, '_> {
         }
     }
 
-    /// A misspelt level is a valid filter: it is taken for the name of a module.
     pub(super) fn log(&mut self) {
-        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-        let Some(log) = &self.draft.log else { return };
-        for word in log.split(',').map(str::trim) {
-            let lower = word.to_ascii_lowercase();
-            if LEVELS.contains(&lower.as_str()) || word.contains(['=', '[', ':']) {
-                continue;
-            }
-            if let Some(level) = nearest(&lower, LEVELS) {
-                let message = format!(
-                    "\"{word}\" is taken for the name of a module; did you mean the level \
-                     \"{level}\"?"
-                );
-                self.findings.warning(self.draft.root.at("log"), message);
-            }
+        if let Some(wrong) = self.draft.log.as_deref().and_then(misspelt_level) {
+            self.findings.error(self.draft.root.at("log"), format!("`log`: {wrong}"));
         }
     }
 

@@ -68,7 +68,8 @@ fn at_the_top_level() {
         ("admin = 'localhost:15000'", "1:9: error: `admin`: \"localhost:15000\" is not an address"),
         ("admin = '0.0.0.0:15000'", "1:9: warning: whoever reaches `admin` can stop…127.0.0.1"),
         ("log = 'a=b'", "1:7: error: `log`: \"a=b\" is not a filter"),
-        ("log = 'inof'", "1:7: warning: \"inof\" is taken for…the level \"info\"?"),
+        ("log = 'inof'", "1:7: error: `log`: \"inof\" is no level: …did you mean `info`?"),
+        ("log = 'info,h2'", "1:7: error: `log`: \"h2\" is no level: …\"evenkeel=debug\""),
         ("log_format = 'yaml'", "1:14: error: `log_format`: …\"text\", \"json\""),
         (
             "driver = 'auto'",
