@@ -1,4 +1,37 @@
 //! io_uring, thread-per-core proxies that keep every core evenly loaded.
+//!
+//! A transparent sidecar: what iptables redirects to it, it forwards to where it was going.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use evenkeel::{Listener, Proxy, Relay};
+//!
+//! fn main() -> evenkeel::Result<()> {
+//!     let inbound = Listener::bind("0.0.0.0:15006")?
+//!         .redirected()
+//!         .inbound()
+//!         .serve(Relay::to_original_destination().source("127.0.0.6"));
+//!     let outbound = Listener::bind("127.0.0.1:15001")?
+//!         .redirected()
+//!         .destination("10.0.0.7:9080", Relay::to(["10.1.0.1:80", "10.1.0.2:80"]))
+//!         .fallback(Relay::to_original_destination());
+//!     let proxy = Proxy::builder()
+//!         .listener(inbound)
+//!         .listener(outbound)
+//!         .admin("127.0.0.1:15000")
+//!         .start()?;
+//! #   #[cfg(feature = "signal")]
+//!     evenkeel::signal::terminate()?.wait();
+//!     proxy.drain(Duration::from_secs(30)).report()
+//! }
+//! ```
+//!
+//! A connection travels through the modules in this order: [`accept`] chooses its shard and counts it
+//! there, [`shard`] takes it in, [`original_dst`] says where it was going, a [`Listener`] finds what
+//! serves it, and that is a [`Relay`], an HTTP proxy (`http::proxy`, feature `http`) or a [`Service`]
+//! of yours, over [`net`] streams and the [`runtime`] of the shard. [`telemetry`] counts it all, and
+//! [`admin`] shows it.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("evenkeel is built on io_uring and works on Linux only");
