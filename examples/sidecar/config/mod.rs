@@ -23,6 +23,7 @@ mod keys;
 mod nearest;
 mod problem;
 mod reload;
+mod route;
 pub(crate) mod schema;
 mod section;
 mod value;
