@@ -73,7 +73,7 @@ pub(crate) struct AccessLog {
 }
 
 /// Where lines of an access log go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum LogSink {
     Off,
     Stdout,
