@@ -1,7 +1,7 @@
 //! HTTP as tests speak it: a client that sees answers whole, and origins that tell what reached them.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
