@@ -155,6 +155,12 @@ impl Connection {
         }
     }
 
+    /// The stream, for whoever looks at first bytes and puts them back: the connection is not served
+    /// for that.
+    pub(crate) fn uncounted(&mut self) -> &mut Stream {
+        &mut self.inner.stream
+    }
+
     /// Counts what is in flight on the connection in its shard's load, for the policies that look at
     /// that, until the guard is dropped.
     pub fn add_weight(&self, weight: u32) -> WeightGuard {

@@ -39,6 +39,7 @@ compile_error!("evenkeel is built on io_uring and works on Linux only");
 pub mod accept;
 pub mod admin;
 mod connection;
+mod detect;
 mod error;
 #[cfg(feature = "http")]
 pub mod http;
@@ -60,6 +61,7 @@ pub mod upstream;
 
 pub use self::{
     connection::Connection,
+    detect::Detect,
     error::{Error, Result},
     listener::{Limits, Listener, Pattern, PatternError},
     proxy::{AcceptorPlacement, BoundListener, Builder, Drain, Drained, Pin, Proxy, Reload},

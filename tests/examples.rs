@@ -108,7 +108,9 @@ fn the_demonstration_shows_an_uneven_and_an_even_proxy() {
         for proxy in ["outbound", "inbound"] {
             let (carried, spread) = summary(text, balance, proxy);
             assert!(carried.len() >= 4, "{text}");
-            assert_eq!(carried.iter().sum::<u32>() as usize, 3 * carried.len(), "{text}");
+            let (sum, most) = (carried.iter().sum::<u32>() as usize, 3 * carried.len());
+            // Outbound's pools have no more connections to inbound than were needed at a time.
+            assert!(sum == most || (proxy == "inbound" && (1..most).contains(&sum)), "{text}");
             assert_eq!(spread, carried.iter().max().unwrap() - carried.iter().min().unwrap());
             assert!(balance == "kernel" || spread <= 1, "{text}");
         }
@@ -149,8 +151,6 @@ fn get(address: &str, path: &str) -> String {
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
-    // The demonstration's origin keeps the connection open for more requests: say that none come.
-    stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

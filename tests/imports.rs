@@ -16,7 +16,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 const LAYERS: &[&[&str]] = &[
     &["proxy", "signal", "simulation"],
     &["admin", "http"],
-    &["relay"],
+    &["detect", "relay"],
     &["upstream"],
     // A connection arrives: from the accept queue to the service, as one layer.
     &["accept", "connection", "listener", "service", "shard"],

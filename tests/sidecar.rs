@@ -3,10 +3,14 @@
 
 #[path = "sidecar/admin.rs"]
 mod admin;
+#[path = "sidecar/auto.rs"]
+mod auto;
 #[path = "sidecar/clients.rs"]
 mod clients;
 #[path = "sidecar/ending.rs"]
 mod ending;
+#[path = "sidecar/http.rs"]
+mod http;
 #[path = "sidecar/origin.rs"]
 mod origin;
 #[path = "sidecar/process.rs"]
@@ -16,3 +20,5 @@ mod refused;
 #[path = "sidecar/reload.rs"]
 mod reload;
 mod sidecar_binary;
+#[path = "sidecar/web.rs"]
+mod web;

@@ -7,7 +7,7 @@ use lexopt::{Arg, Parser};
 
 /// `--help`, word for word.
 pub(crate) const HELP: &str = "\
-A transparent TCP sidecar that keeps every core evenly loaded.
+A transparent TCP and HTTP sidecar that keeps every core evenly loaded.
 
 Usage:
   sidecar [--once]               show it at work on loopback (--once: then end)

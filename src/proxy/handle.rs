@@ -164,6 +164,14 @@ impl Proxy {
         Ok(())
     }
 
+    /// Runs `task` on a shard, soon, so that it may [`spawn`](crate::runtime::spawn) there what is to
+    /// run beside the connections. It must not block. Whether the shard is there to run it; shards are
+    /// numbered from 0.
+    pub fn run_on_shard(&self, shard: usize, task: impl FnOnce() + Send + 'static) -> bool {
+        let shard = self.running.shards.get(shard);
+        shard.is_some_and(|shard| shard.control.send(Command::Run(Box::new(task))).is_ok())
+    }
+
     /// Drains: says that it is not ready, stops accepting without resetting anybody, and waits until
     /// all connections have ended or the deadline has come; then cuts what is left and ends the
     /// shards. The servers for operators live on until the proxy is dropped.

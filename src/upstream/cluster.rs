@@ -47,6 +47,7 @@ use super::{
     settings::{ClusterSettings, EndpointAddress},
     snapshot::{Addresses, Snapshot},
 };
+use crate::telemetry::{CircuitLimit, ClusterState};
 
 /// The most addresses of one name that are used.
 const MOST_ADDRESSES: usize = 1024;
@@ -286,6 +287,24 @@ impl Cluster {
     /// Every change of the roster is whole before the lock is given up, or of a single value.
     fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClusterState for Cluster {
+    fn is_open(&self, limit: CircuitLimit) -> bool {
+        Cluster::is_open(
+            self,
+            match limit {
+                CircuitLimit::Connections => Limit::Connections,
+                CircuitLimit::Pending => Limit::Pending,
+                CircuitLimit::Requests => Limit::Requests,
+                CircuitLimit::Retries => Limit::Retries,
+            },
+        )
+    }
+
+    fn ejected_endpoints(&self) -> usize {
+        self.ejected()
     }
 }
 

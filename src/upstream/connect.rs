@@ -152,6 +152,16 @@ pub(crate) async fn connect(
     Err(last)
 }
 
+/// Connects to one address, for no cluster's count and no client.
+#[cfg(feature = "http")]
+pub(super) async fn connect_uncounted(
+    address: SocketAddr,
+    options: &ConnectOptions,
+) -> io::Result<Stream> {
+    let connected = connect_one(address, &options.for_client(None), options.timeout).await;
+    connected.map_err(|(_, error)| error)
+}
+
 async fn connect_one(
     address: SocketAddr,
     options: &UpstreamOptions,

@@ -10,8 +10,8 @@
 //!
 //! A [`Cluster`](cluster::Cluster) is shared by all shards and holds what they must agree about; a
 //! [`ClusterView`](view::ClusterView) and a [`Pool`](pool::Pool) belong to one shard. None of these
-//! opens a connection, looks at a clock or starts a task: times come in as values of one monotonic
-//! clock, and whoever drives them does the rest.
+//! opens a connection, looks at a clock or starts a task, [`watch_health`] aside: times come in as
+//! values of one monotonic clock, and whoever drives them does the rest.
 
 #![forbid(unsafe_code)]
 
@@ -31,6 +31,8 @@ mod pick;
 #[cfg(feature = "http")]
 pub mod pool;
 #[cfg(feature = "http")]
+mod probe;
+#[cfg(feature = "http")]
 pub mod resolve;
 #[cfg(feature = "http")]
 pub mod retry;
@@ -43,3 +45,5 @@ pub mod view;
 
 pub use self::connect::ConnectOptions;
 pub(crate) use self::connect::{ConnectError, Connected, Source, connect};
+#[cfg(feature = "http")]
+pub use self::probe::watch_health;

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Serves each connection on a thread of its own.
-fn origin(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+pub(crate) fn origin(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

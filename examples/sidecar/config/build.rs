@@ -4,11 +4,12 @@
 
 use super::{
     address::{CpuList, Source},
-    draft::{ClusterDraft, Draft, ListenerDraft},
+    draft::{ClusterDraft, Draft, EndpointDraft, ListenerDraft, RouteDraft, TimeoutsDraft},
     schema::{
-        Balance, Cluster, Config, Destination, Direction, Fallback, Interception, Listener,
-        LogFormat, Passthrough, Pin, ProxyHeaderIn, ProxyHeaderOut, Routing, Shards, Target,
-        Unmatched,
+        AccessLog, AccessLogFormat, Balance, Cluster, Config, Destination, Direction, Endpoint,
+        Fallback, HttpOptions, HttpTimeouts, Interception, Listener, ListenerTimeouts, LogFormat,
+        LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut, RelayTimeouts,
+        Route, Routing, Shards, Target, Unmatched,
     },
 };
 
@@ -33,6 +34,12 @@ pub(super) fn build(draft: Draft<'_>, via: &[Option<usize>]) -> Option<Config> {
         limits: draft.limits,
         drain: draft.drain,
         listeners,
+        routes: draft
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(index, draft)| route(draft, index))
+            .collect::<Option<_>>()?,
         clusters: draft.clusters.into_iter().map(cluster).collect::<Option<_>>()?,
     })
 }
@@ -47,7 +54,7 @@ fn listener<'l, 'd: 'l>(
 ) -> Option<Listener> {
     let direction = draft.direction.unwrap_or(Direction::Outbound);
     let routing = match draft.lookup() {
-        None => Routing::Fixed { cluster: draft.cluster.clone()? },
+        None => Routing::Fixed { cluster: target(draft)? },
         Some(lookup) => {
             let fallback = draft.fallback.unwrap_or(Fallback::Passthrough);
             let unmatched =
@@ -72,22 +79,96 @@ fn listener<'l, 'd: 'l>(
         bind: draft.bind.clone()?,
         direction,
         routing,
+        protocol: protocol(draft),
         max_connections: draft.max_connections,
         proxy_protocol: draft.proxy_protocol.unwrap_or(ProxyHeaderIn::Off),
-        timeouts: draft.timeouts.clone(),
+        access_log: access_log(draft),
+        timeouts: timeouts(&draft.timeouts, protocol(draft)),
+        http: http(draft),
     })
 }
 
 fn destination(draft: &ListenerDraft<'_>, of_listener: Passthrough) -> Option<Destination> {
-    let target = draft.cluster.clone()?;
-    let passthrough = (target == Target::Passthrough).then(|| passthrough(draft, of_listener));
+    let target = target(draft)?;
+    let passes = target == Some(Target::Passthrough);
+    let passthrough = passes.then(|| passthrough(draft, of_listener));
     Some(Destination {
         name: draft.name.clone()?,
         pattern: draft.pattern?,
         target,
         passthrough,
+        protocol: protocol(draft),
         max_connections: draft.max_connections,
-        timeouts: draft.timeouts.clone(),
+        access_log: access_log(draft),
+        timeouts: timeouts(&draft.timeouts, protocol(draft)),
+        http: http(draft),
+    })
+}
+
+fn protocol(draft: &ListenerDraft<'_>) -> Protocol {
+    draft.protocol.unwrap_or(Protocol::Tcp)
+}
+
+/// Where all of it goes, or with HTTP what no route takes.
+fn target(draft: &ListenerDraft<'_>) -> Option<Option<Target>> {
+    match protocol(draft) {
+        Protocol::Http => Some(draft.cluster.clone()),
+        Protocol::Tcp | Protocol::Auto => draft.cluster.clone().map(Some),
+    }
+}
+
+fn access_log(draft: &ListenerDraft<'_>) -> AccessLog {
+    AccessLog {
+        sink: draft.access_log.clone().unwrap_or(LogSink::Off),
+        format: draft.access_log_format.unwrap_or(AccessLogFormat::Istio),
+    }
+}
+
+fn http(draft: &ListenerDraft<'_>) -> Option<HttpOptions> {
+    let written = draft.http.as_ref().map(|(_, options)| options.clone());
+    protocol(draft).may_be_http().then(|| written.unwrap_or_default())
+}
+
+fn timeouts(draft: &TimeoutsDraft<'_>, protocol: Protocol) -> ListenerTimeouts {
+    let relay = RelayTimeouts::default();
+    let relay = RelayTimeouts { half_close: draft.half_close.unwrap_or(relay.half_close) };
+    let http = HttpTimeouts::default();
+    let http = HttpTimeouts {
+        head: draft.head.unwrap_or(http.head),
+        request: draft.request.unwrap_or(http.request),
+        stream_idle: draft.stream_idle.unwrap_or(http.stream_idle),
+        max_age: draft.max_age.unwrap_or(http.max_age),
+    };
+    let idle = draft.idle.or(match protocol {
+        Protocol::Tcp => Some(Some(RelayTimeouts::IDLE)),
+        Protocol::Http => Some(Some(HttpTimeouts::IDLE)),
+        Protocol::Auto => None,
+    });
+    let detect = draft.detect.unwrap_or(ListenerTimeouts::DETECT);
+    ListenerTimeouts {
+        idle,
+        relay: protocol.may_be_tcp().then_some(relay),
+        http: protocol.may_be_http().then_some(http),
+        detect: (protocol == Protocol::Auto).then_some(detect),
+    }
+}
+
+/// The route that stands at `index` in the file, from 0.
+pub(super) fn route(draft: &RouteDraft<'_>, index: usize) -> Option<Route> {
+    Some(Route {
+        name: draft.name.clone().unwrap_or_else(|| format!("route-{}", index + 1)),
+        listener: draft.listener.clone()?,
+        hosts: draft.hosts.clone(),
+        path: draft.path.clone().unwrap_or_default(),
+        method: draft.method.clone(),
+        headers: draft.headers.clone(),
+        action: draft.action.action.clone()?,
+        timeout: draft.timeout,
+        try_timeout: draft.try_timeout,
+        rewrite: draft.rewrite.clone(),
+        request_headers: draft.request_headers.clone(),
+        response_headers: draft.response_headers.clone(),
+        retry: draft.retry.clone(),
     })
 }
 
@@ -104,16 +185,22 @@ fn passthrough(draft: &ListenerDraft<'_>, default: Passthrough) -> Passthrough {
 }
 
 fn cluster(draft: ClusterDraft<'_>) -> Option<Cluster> {
-    let endpoints: Vec<_> = draft.endpoints.into_iter().map(|(address, _)| address).collect();
+    let endpoint = |draft: EndpointDraft| Endpoint { address: draft.address, weight: draft.weight };
+    let endpoints: Vec<_> = draft.endpoints.into_iter().map(endpoint).collect();
     if endpoints.is_empty() {
         return None;
     }
     Some(Cluster {
         name: draft.name?,
         endpoints,
+        policy: draft.policy.unwrap_or(Policy::LeastRequest),
         source: draft.source.unwrap_or_default(),
         mark: draft.mark.unwrap_or_default(),
         proxy_protocol: draft.proxy_protocol.unwrap_or(ProxyHeaderOut::Off),
         timeouts: draft.timeouts,
+        limits: draft.limits,
+        outlier: draft.outlier,
+        retry: draft.retry,
+        health: draft.health,
     })
 }

@@ -6,7 +6,6 @@ use std::fmt;
 /// What a key or value needs that this build does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Feature {
-    Http,
     Tls,
     Epoll,
 }
@@ -14,7 +13,6 @@ pub(super) enum Feature {
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Http => "HTTP proxying",
             Self::Tls => "TLS",
             Self::Epoll => "the epoll driver",
         })
@@ -63,16 +61,15 @@ pub(super) static ROOT: Keys = Keys {
         "limits",
         "drain",
         "listener",
+        "route",
         "cluster",
     ],
-    later: &[("driver", Feature::Epoll), ("route", Feature::Http)],
+    later: &[("driver", Feature::Epoll)],
 };
 
-pub(super) static LIMITS: Keys =
-    Keys { section: "[limits]", built: &["connections", "connections_per_shard"], later: &[] };
+pub(super) static LIMITS: Keys = whole("[limits]", &["connections", "connections_per_shard"]);
 
-pub(super) static DRAIN: Keys =
-    Keys { section: "[drain]", built: &["keep_accepting", "deadline"], later: &[] };
+pub(super) static DRAIN: Keys = whole("[drain]", &["keep_accepting", "deadline"]);
 
 pub(super) static LISTENER: Keys = Keys {
     section: "[[listener]]",
@@ -90,50 +87,124 @@ pub(super) static LISTENER: Keys = Keys {
         "mark",
         "max_connections",
         "proxy_protocol",
+        "access_log",
+        "access_log_format",
         "timeouts",
+        "http",
     ],
-    later: &[
-        ("access_log", Feature::Http),
-        ("access_log_format", Feature::Http),
-        ("clusters", Feature::Http),
-        ("http", Feature::Http),
-        ("tls", Feature::Tls),
-    ],
+    later: &[("tls", Feature::Tls)],
 };
 
 pub(super) static LISTENER_TIMEOUTS: Keys = Keys {
     section: "[listener.timeouts]",
-    built: &["idle", "half_close"],
-    later: &[
-        ("head", Feature::Http),
-        ("request", Feature::Http),
-        ("detect", Feature::Http),
-        ("handshake", Feature::Tls),
-        ("max_age", Feature::Http),
-    ],
+    built: &["idle", "half_close", "head", "request", "stream_idle", "max_age", "detect"],
+    later: &[("handshake", Feature::Tls)],
 };
+
+pub(super) static LISTENER_HTTP: Keys =
+    whole("[listener.http]", &["max_head", "max_fields", "max_body", "forwarded", "via", "paths"]);
+
+pub(super) static ROUTE: Keys = whole(
+    "[[route]]",
+    &[
+        "name",
+        "listener",
+        "hosts",
+        "path",
+        "path_prefix",
+        "method",
+        "headers",
+        "cluster",
+        "clusters",
+        "redirect",
+        "respond",
+        "timeout",
+        "try_timeout",
+        "rewrite",
+        "request_headers",
+        "response_headers",
+        "retry",
+    ],
+);
+
+pub(super) static ROUTE_CLUSTER: Keys = whole("an element of `clusters`", &["name", "weight"]);
+
+pub(super) static REDIRECT: Keys =
+    whole("[route.redirect]", &["scheme", "host", "port", "path", "path_prefix", "status"]);
+
+pub(super) static RESPOND: Keys = whole("[route.respond]", &["status", "body", "content_type"]);
+
+pub(super) static REWRITE: Keys = whole("[route.rewrite]", &["host", "path", "path_prefix"]);
+
+pub(super) static HEADER_CHANGES: Keys =
+    whole("[route.request_headers]", &["remove", "set", "add"]);
+
+pub(super) static ROUTE_RETRY: Keys = whole("[route.retry]", &["attempts", "statuses", "on"]);
 
 pub(super) static CLUSTER: Keys = Keys {
     section: "[[cluster]]",
-    built: &["name", "endpoints", "source", "mark", "proxy_protocol", "timeouts"],
-    later: &[
-        ("policy", Feature::Http),
-        ("limits", Feature::Http),
-        ("outlier", Feature::Http),
-        ("retry", Feature::Http),
-        ("tls", Feature::Tls),
+    built: &[
+        "name",
+        "endpoints",
+        "policy",
+        "source",
+        "mark",
+        "proxy_protocol",
+        "timeouts",
+        "limits",
+        "outlier",
+        "retry",
+        "health",
     ],
+    later: &[("tls", Feature::Tls)],
 };
 
-pub(super) static CLUSTER_TIMEOUTS: Keys = Keys {
-    section: "[cluster.timeouts]",
-    built: &["connect"],
-    later: &[("pool_idle", Feature::Http)],
-};
+pub(super) static CLUSTER_TIMEOUTS: Keys = whole("[cluster.timeouts]", &["connect", "pool_idle"]);
 
-pub(super) static ENDPOINT: Keys =
-    Keys { section: "an endpoint", built: &["address"], later: &[("weight", Feature::Http)] };
+pub(super) static CLUSTER_LIMITS: Keys =
+    whole("[cluster.limits]", &["connections", "pending", "requests", "retries"]);
 
-/// Every kind of section, to find the one in which a misplaced key belongs.
-pub(super) static SECTIONS: [&Keys; 8] =
-    [&ROOT, &LIMITS, &DRAIN, &LISTENER, &LISTENER_TIMEOUTS, &CLUSTER, &CLUSTER_TIMEOUTS, &ENDPOINT];
+pub(super) static OUTLIER: Keys = whole(
+    "[cluster.outlier]",
+    &["consecutive_failures", "ejection", "max_ejection", "max_percent"],
+);
+
+pub(super) static CLUSTER_RETRY: Keys =
+    whole("[cluster.retry]", &["attempts", "backoff", "max_backoff", "budget_percent"]);
+
+pub(super) static HEALTH: Keys =
+    whole("[cluster.health]", &["path", "host", "interval", "timeout", "healthy", "unhealthy"]);
+
+pub(super) static POLICY: Keys = whole("a `policy`", &["hash"]);
+
+pub(super) static ENDPOINT: Keys = whole("an endpoint", &["address", "weight"]);
+
+/// A section of which everything is built.
+const fn whole(section: &'static str, built: &'static [&'static str]) -> Keys {
+    Keys { section, built, later: &[] }
+}
+
+/// Every kind of section, to find the one in which a misplaced key belongs. The first that has it is
+/// named, so those come first whose keys are theirs alone.
+pub(super) static SECTIONS: [&Keys; 20] = [
+    &ROOT,
+    &LIMITS,
+    &DRAIN,
+    &LISTENER,
+    &LISTENER_TIMEOUTS,
+    &LISTENER_HTTP,
+    &CLUSTER,
+    &CLUSTER_TIMEOUTS,
+    &CLUSTER_LIMITS,
+    &OUTLIER,
+    &CLUSTER_RETRY,
+    &HEALTH,
+    &ROUTE,
+    &ROUTE_CLUSTER,
+    &REDIRECT,
+    &RESPOND,
+    &REWRITE,
+    &HEADER_CHANGES,
+    &ROUTE_RETRY,
+    &ENDPOINT,
+];

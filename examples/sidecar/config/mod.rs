@@ -24,6 +24,7 @@ pub(crate) mod log_filter;
 mod nearest;
 mod problem;
 mod reload;
+mod route;
 pub(crate) mod schema;
 mod section;
 mod value;

@@ -4,7 +4,7 @@
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
 use super::{
@@ -100,6 +100,13 @@ impl<'d> Section<'d> {
         array.into_iter().flat_map(|array| array.iter())
     }
 
+    /// Where an array has this string among its elements.
+    pub(super) fn element(&self, key: &str, text: &str) -> Option<Span> {
+        let Some((_, DeValue::Array(array))) = self.raw(key) else { return None };
+        let is_it = |element: &&Spanned<DeValue<'_>>| matches!(element.get_ref(), DeValue::String(written) if written == text);
+        array.iter().find(is_it).map(Spanned::span)
+    }
+
     /// Whether a key holds an array with nothing in it.
     pub(super) fn is_empty_array(&self, key: &str) -> bool {
         matches!(self.raw(key), Some((_, DeValue::Array(array))) if array.is_empty())
@@ -123,6 +130,19 @@ impl<'d> Section<'d> {
                 findings.error(at, message);
                 None
             }
+        }
+    }
+
+    /// The section under a key that may hold something simpler as well; `None` where it does.
+    pub(super) fn inline(
+        &self,
+        key: &str,
+        keys: &'static Keys,
+        findings: &mut Findings,
+    ) -> Option<Section<'d>> {
+        match self.raw(key)? {
+            (at, DeValue::Table(table)) => Some(Section::open(keys, table, at, findings)),
+            _ => None,
         }
     }
 
@@ -154,12 +174,38 @@ impl<'d> Section<'d> {
         sections
     }
 
+    /// The entries of a table with keys of any kind; a finding if the key holds anything else.
+    pub(super) fn entries(
+        &self,
+        key: &str,
+        findings: &mut Findings,
+    ) -> impl Iterator<Item = (&'d str, &'d Spanned<DeValue<'d>>)> + use<'d> {
+        let table = match self.raw(key) {
+            Some((_, DeValue::Table(table))) => Some(table),
+            Some((at, other)) => {
+                let message = format!(
+                    "`{key}`: expected a table such as {{ name = \"value\" }}, found {}",
+                    kind(other)
+                );
+                findings.error(at, message);
+                None
+            }
+            None => None,
+        };
+        let entry = |(key, value): (&'d Spanned<_>, &'d Spanned<_>)| (key_text(key), value);
+        table.into_iter().flat_map(move |table| table.iter().map(entry))
+    }
+
     fn raw(&self, key: &str) -> Option<(Span, &'d DeValue<'d>)> {
         if !self.has(key) {
             return None;
         }
         self.table.get(key).map(|value| (value.span(), value.get_ref()))
     }
+}
+
+fn key_text<'d>(key: &'d Spanned<DeString<'d>>) -> &'d str {
+    key.get_ref()
 }
 
 /// Names the section where a misplaced key belongs, else the nearest key here, else all keys.

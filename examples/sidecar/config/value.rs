@@ -85,6 +85,12 @@ pub(super) fn limit(value: &DeValue<'_>) -> Result<Option<NonZeroUsize>, String>
     size(value, 0..=u32::MAX).map(NonZeroUsize::new)
 }
 
+/// A whole number that a `u32` holds.
+pub(super) fn count(value: &DeValue<'_>, bounds: RangeInclusive<u32>) -> Result<u32, String> {
+    let number = number(value, u64::from(*bounds.start())..=u64::from(*bounds.end()))?;
+    u32::try_from(number).map_err(|_| format!("{number} is too large"))
+}
+
 /// One of the words of `C`.
 pub(super) fn choice_of<C: Choice>(value: &DeValue<'_>) -> Result<C, String> {
     let words = || C::ALL.iter().map(|(word, _)| *word);
@@ -168,6 +174,41 @@ pub(super) fn format_duration(duration: Duration) -> String {
         ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
         ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
         ms => format!("{ms}ms"),
+    }
+}
+
+/// A size in bytes, such as `"64KiB"`.
+pub(super) fn bytes(value: &DeValue<'_>, bounds: RangeInclusive<u64>) -> Result<u64, String> {
+    let text = text(value, "64KiB")?;
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => 0,
+    };
+    if number.is_empty() || unit == 0 {
+        return Err(format!(
+            "\"{text}\" is not a size: write a number and B, KiB, MiB or GiB, as in \"64KiB\""
+        ));
+    }
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| bounds.contains(bytes)).ok_or_else(|| {
+        let (least, most) = (format_bytes(*bounds.start()), format_bytes(*bounds.end()));
+        format!("\"{text}\" is out of range: {least} to {most}")
+    })
+}
+
+/// Writes a size as the configuration does, with the largest unit that holds it exactly.
+pub(super) fn format_bytes(bytes: u64) -> String {
+    match bytes {
+        0 => "0B".into(),
+        bytes if bytes % (1 << 30) == 0 => format!("{}GiB", bytes >> 30),
+        bytes if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+        bytes if bytes % (1 << 10) == 0 => format!("{}KiB", bytes >> 10),
+        bytes => format!("{bytes}B"),
     }
 }
 

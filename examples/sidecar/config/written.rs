@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeSeq};
 
 use super::{
     schema::{Destination, Listener, Routing},
-    value::format_duration,
+    value::{format_bytes, format_duration},
 };
 
 /// Accepting listeners and destinations as the file has them: side by side, joined by `via`.
@@ -62,4 +62,35 @@ pub(super) fn in_words_or_off<S: Serializer>(
         Some(duration) => in_words(duration, s),
         None => s.serialize_str("off"),
     }
+}
+
+/// A duration that a field with `skip_serializing_if` leaves out where there is none.
+pub(super) fn in_words_if_any<S: Serializer>(
+    duration: &Option<Duration>,
+    s: S,
+) -> Result<S::Ok, S::Error> {
+    in_words_or_off(duration, s)
+}
+
+/// The same for one that may be off.
+pub(super) fn in_words_or_off_if_any<S: Serializer>(
+    duration: &Option<Option<Duration>>,
+    s: S,
+) -> Result<S::Ok, S::Error> {
+    in_words_or_off(&duration.flatten(), s)
+}
+
+pub(super) fn bytes<S: Serializer>(bytes: &u64, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&format_bytes(*bytes))
+}
+
+pub(super) fn bytes_or_off<S: Serializer>(bytes: &Option<u64>, s: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => self::bytes(bytes, s),
+        None => s.serialize_str("off"),
+    }
+}
+
+pub(super) fn text_or_off<S: Serializer>(text: &Option<String>, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(text.as_deref().unwrap_or("off"))
 }

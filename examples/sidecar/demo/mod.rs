@@ -118,7 +118,8 @@ fn introduction(cpus: usize, shards: usize, connections: usize) -> String {
     let mut text = format!(
         "clients -> outbound -> inbound -> origin, all on loopback and in this process:\n\
          {connections} long-lived connections that ask again when they are answered,\n\
-         two proxies of {shards} shards each, {cpus} {} for everything.\n",
+         two HTTP proxies of {shards} shards each, {cpus} {} for everything.\n\
+         Between the two there are as many connections as requests need at a time.\n",
         if cpus == 1 { "CPU" } else { "CPUs" }
     );
     if cpus < shards {

@@ -1,6 +1,6 @@
 //! The origin of the demonstration: answers every HTTP request with the same few bytes.
 //!
-//! In: requests without a body. Out: [`ANSWER`]. It has a plain blocking thread a connection, so
+//! In: requests without a body. Out: an answer each. It has a plain blocking thread a connection, so
 //! that nothing of it runs on the shards that are shown.
 
 use std::{
@@ -12,8 +12,10 @@ use std::{
 
 /// What the clients send.
 pub(super) const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: origin\r\n\r\n";
-/// What they are answered.
-pub(super) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
+/// What they are answered by the origin.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
+/// How every answer ends, whatever proxies have done to its head.
+pub(super) const END_OF_ANSWER: &[u8] = b"\r\n\r\nhello\n";
 
 const MAX_HEAD: usize = 16 << 10;
 

@@ -1,14 +1,20 @@
-//! The two proxies of the demonstration: outbound relays to inbound, inbound to the origin.
+//! The two proxies of the demonstration: outbound forwards requests to inbound, inbound to the origin.
 //!
 //! In: a balance, which both use. Out: where clients connect, and what each shard carries. There are
 //! two because a proxy takes a connection to a listener of its own for a loop, and refuses it.
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use evenkeel::{Drained, Error, Listener, Proxy, Relay, accept::Balance};
+use evenkeel::{
+    Drained, Error, Listener, Proxy,
+    accept::Balance,
+    http::{self, Routes},
+    upstream::{cluster::Cluster, settings::ClusterSettings},
+};
 
 use super::picture::Carried;
 
@@ -32,9 +38,9 @@ impl Stage {
         origin: SocketAddr,
     ) -> Result<Stage, Error> {
         let start = |name: &str, upstream: SocketAddr, admin: Option<&str>| {
-            let listener = Listener::bind(ANY_PORT)?
-                .named(name)
-                .serve(Relay::to([upstream.to_string()]).cluster("next"));
+            let next = next(upstream)?;
+            let listener =
+                Listener::bind(ANY_PORT)?.named(name).serve(http::proxy(Routes::to(next)));
             let mut builder =
                 Proxy::builder().shards(shards).balance(balance.clone()).listener(listener);
             if let Some(admin) = admin {
@@ -78,8 +84,19 @@ impl Stage {
     pub(super) fn drain(&self, within: Duration) -> Drained {
         let deadline = Instant::now() + within;
         let drained = self.outbound.drain(within);
-        // Every connection of inbound is one of outbound's, so what is open here is ending.
+        // Every connection of inbound comes from outbound, so what is open here is ending.
         let _ = self.inbound.drain(deadline.saturating_duration_since(Instant::now()));
         drained
     }
+}
+
+/// A cluster of one. Its connections stay open, so that there are as many to see as were needed at a
+/// time.
+fn next(upstream: SocketAddr) -> Result<Arc<Cluster>, Error> {
+    let settings = ClusterSettings::builder("next")
+        .endpoint(&upstream.to_string())
+        .pool_idle(None)
+        .build()
+        .map_err(|error| Error::Invalid(error.to_string()))?;
+    Ok(Cluster::new(settings, Instant::now(), 0))
 }

@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{self, RecvTimeoutError, Sender},
     },
     time::Duration,
@@ -15,27 +15,32 @@ use evenkeel::{
     admin::{Request, Response},
 };
 
-use super::{event::Event, log::Log};
+use super::{clusters::Clusters, event::Event, log::Log, status};
 use crate::config::Config;
 
 /// How long a client waits for a reload before it is told that it goes on.
 const RELOAD_WITHIN: Duration = Duration::from_secs(30);
 
-/// The configuration in force: the supervisor replaces it, the admin server shows it.
+/// What is in force, the configuration and its clusters: the supervisor replaces it, the admin server
+/// shows it.
 #[derive(Clone)]
-pub(super) struct InForce(Arc<Mutex<Arc<Config>>>);
+pub(super) struct InForce(Arc<Mutex<(Arc<Config>, Clusters)>>);
 
 impl InForce {
-    pub(super) fn new(config: Config) -> InForce {
-        InForce(Arc::new(Mutex::new(Arc::new(config))))
+    pub(super) fn new(config: Config, clusters: &Clusters) -> InForce {
+        InForce(Arc::new(Mutex::new((Arc::new(config), clusters.clone()))))
     }
 
     pub(super) fn get(&self) -> Arc<Config> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.lock().0)
     }
 
-    pub(super) fn set(&self, config: Config) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    pub(super) fn set(&self, config: Config, clusters: &Clusters) {
+        *self.lock() = (Arc::new(config), clusters.clone());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Arc<Config>, Clusters)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -47,8 +52,12 @@ pub(super) fn routes(
     log: &Log,
 ) -> Builder {
     let (drains, quits, reloads) = (events.clone(), events.clone(), events.clone());
-    let (in_force, log) = (in_force.clone(), log.clone());
+    let (in_force, of_clusters, log) = (in_force.clone(), in_force.clone(), log.clone());
     builder
+        .get("/clusters", move |_| {
+            let (config, clusters) = of_clusters.lock().clone();
+            status::clusters(&config, &clusters)
+        })
         .get("/config_dump", move |_| config_dump(&in_force.get()))
         .post("/drain", move |request| drain(request, &drains))
         .post("/quitquitquit", move |_| tell(&quits, Event::Quit, 200, "ending\n"))

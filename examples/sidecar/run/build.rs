@@ -1,23 +1,22 @@
-//! From a configuration to what the library runs. In: a checked [`Config`]. Out: listeners with their
+//! From a configuration to what the library runs. In: a checked [`Config`], and what was prepared for it
+//! (`kept`). Out: listeners with their
 //! services, for a start as for a reload, and the builder of a proxy. Opens nothing and asks the system
 //! nothing: the same configuration always comes to the same.
 
 use std::num::NonZeroUsize;
 
-use evenkeel::{
-    Builder, Connection, Error, Limits, Listener, Proxy, Relay, Reload, Service, ServiceFactory,
-    accept::Balance,
-    relay::{ProxyHeader, Timeouts},
-    shard::Shard,
-    telemetry::RejectReason,
-};
+use evenkeel::{Builder, Error, Limits, Listener, Proxy, Reload, accept::Balance};
 
-use super::open_files;
+use super::{
+    kept::Prepared,
+    open_files,
+    services::{self, Place, Spoken},
+};
 use crate::config::{
     Config,
     schema::{
-        self, Cluster, ClusterSource, Direction, Fallback, Interception, ListenerTimeouts, Lookup,
-        Passthrough, ProxyHeaderIn, ProxyHeaderOut, Routing, Shards, Target, Unmatched,
+        self, Cluster, Direction, Fallback, Interception, Lookup, ProxyHeaderIn, Routing, Shards,
+        Target, Unmatched,
     },
 };
 
@@ -25,7 +24,7 @@ use crate::config::{
 ///
 /// # Errors
 /// An address that the library does not take.
-pub(super) fn proxy(config: &Config) -> Result<Builder, Error> {
+pub(super) fn proxy(config: &Config, prepared: &Prepared) -> Result<Builder, Error> {
     let builder = match &config.shards {
         Shards::Count(count) => Proxy::builder().shards(*count),
         Shards::Cpus(cpus) => Proxy::builder().cpus(cpus.to_string()),
@@ -44,16 +43,16 @@ pub(super) fn proxy(config: &Config) -> Result<Builder, Error> {
     if let Some(address) = config.telemetry {
         builder = builder.telemetry(address.to_string());
     }
-    Ok(listeners(config)?.into_iter().fold(builder, Builder::listener))
+    Ok(listeners(config, prepared)?.into_iter().fold(builder, Builder::listener))
 }
 
 /// What leads a running proxy from one configuration to another, all but its caps on connections.
 ///
 /// # Errors
 /// An address that the library does not take.
-pub(super) fn reload(old: &Config, new: &Config) -> Result<Reload, Error> {
+pub(super) fn reload(old: &Config, new: &Config, prepared: &Prepared) -> Result<Reload, Error> {
     let reload = Reload::new()
-        .listeners(listeners(new)?)
+        .listeners(listeners(new, prepared)?)
         .telemetry(new.telemetry.iter().map(ToString::to_string));
     // A policy that is made anew has forgotten whose turn it was.
     Ok(if old.balance == new.balance { reload } else { reload.balance(balance(new)) })
@@ -68,8 +67,9 @@ fn balance(config: &Config) -> Balance {
     }
 }
 
-fn listeners(config: &Config) -> Result<Vec<Listener>, Error> {
-    config.listeners.iter().map(|listener| accepting(listener, &config.clusters)).collect()
+fn listeners(config: &Config, prepared: &Prepared) -> Result<Vec<Listener>, Error> {
+    let listeners = config.listeners.iter();
+    listeners.map(|listener| accepting(listener, &config.clusters, prepared)).collect()
 }
 
 /// The caps on connections, as far as this many open files suffice; `None` is unlimited.
@@ -83,7 +83,11 @@ fn cap(connections: Option<NonZeroUsize>) -> u32 {
     connections.map_or(0, |cap| u32::try_from(cap.get()).unwrap_or(u32::MAX))
 }
 
-fn accepting(from: &schema::Listener, clusters: &[Cluster]) -> Result<Listener, Error> {
+fn accepting(
+    from: &schema::Listener,
+    clusters: &[Cluster],
+    prepared: &Prepared,
+) -> Result<Listener, Error> {
     let mut listener = Listener::bind(&from.bind.to_string())?
         .named(&from.name)
         .max_connections(cap(from.max_connections));
@@ -93,13 +97,22 @@ fn accepting(from: &schema::Listener, clusters: &[Cluster]) -> Result<Listener, 
     if from.proxy_protocol == ProxyHeaderIn::Required {
         listener = listener.proxy_protocol();
     }
+    let spoken = Spoken {
+        name: &from.name,
+        protocol: from.protocol,
+        timeouts: &from.timeouts,
+        http: from.http.as_ref(),
+        access_log: &from.access_log,
+        target: None,
+        passthrough: None,
+    };
     Ok(match &from.routing {
-        Routing::Fixed { cluster } => match service(cluster, clusters, None, &from.timeouts) {
-            Forward::Relay(relay) => listener.serve(relay),
-            Forward::Refuse => listener.serve(Blackhole),
-        },
+        Routing::Fixed { cluster } => {
+            let spoken = Spoken { target: cluster.as_ref(), ..spoken };
+            services::add(listener, &Place::Serve, spoken, clusters, prepared)
+        }
         Routing::OriginalDestination(interception) => {
-            intercepting(listener, interception, clusters, &from.timeouts)
+            intercepting(listener, interception, spoken, clusters, prepared)
         }
     })
 }
@@ -107,119 +120,49 @@ fn accepting(from: &schema::Listener, clusters: &[Cluster]) -> Result<Listener, 
 fn intercepting(
     listener: Listener,
     interception: &Interception,
+    spoken: Spoken<'_>,
     clusters: &[Cluster],
-    timeouts: &ListenerTimeouts,
+    prepared: &Prepared,
 ) -> Listener {
     let mut listener = match interception.lookup {
         Lookup::Redirect => listener.redirected(),
         Lookup::Tproxy => listener.transparent(),
     };
     for destination in &interception.destinations {
-        let pattern = destination.pattern.to_string();
-        let limit = cap(destination.max_connections);
-        let passthrough = destination.passthrough.as_ref();
-        let forward = service(&destination.target, clusters, passthrough, &destination.timeouts);
-        listener = match forward {
-            Forward::Relay(relay) => {
-                listener.named_destination(&destination.name, &pattern, limit, relay)
-            }
-            Forward::Refuse => {
-                listener.named_destination(&destination.name, &pattern, limit, Blackhole)
-            }
+        let place = Place::Destination {
+            name: &destination.name,
+            pattern: destination.pattern.to_string(),
+            limit: cap(destination.max_connections),
         };
+        let spoken = Spoken {
+            name: &destination.name,
+            protocol: destination.protocol,
+            timeouts: &destination.timeouts,
+            http: destination.http.as_ref(),
+            access_log: &destination.access_log,
+            target: destination.target.as_ref(),
+            passthrough: destination.passthrough.as_ref(),
+        };
+        listener = services::add(listener, &place, spoken, clusters, prepared);
     }
     if let Some(target) = interception.direct() {
-        return match service(target, clusters, None, timeouts) {
-            Forward::Relay(relay) => listener.serve(relay),
-            Forward::Refuse => listener.serve(Blackhole),
-        };
+        let spoken = Spoken { target: Some(target), ..spoken };
+        return services::add(listener, &Place::Serve, spoken, clusters, prepared);
     }
     match interception.unmatched {
-        // What no service takes is refused.
-        Unmatched::Fallback(Fallback::Blackhole) => listener,
-        _ => listener.fallback(passthrough(Some(&interception.passthrough), timeouts)),
-    }
-}
-
-/// What becomes of the connections to a target.
-enum Forward {
-    Relay(Relay),
-    Refuse,
-}
-
-fn service(
-    target: &Target,
-    clusters: &[Cluster],
-    options: Option<&Passthrough>,
-    timeouts: &ListenerTimeouts,
-) -> Forward {
-    match target {
-        Target::Passthrough => Forward::Relay(passthrough(options, timeouts)),
-        Target::Blackhole => Forward::Refuse,
-        // A cluster that is named exists: the configuration was checked.
-        Target::Cluster(name) => clusters
-            .iter()
-            .find(|cluster| cluster.name == *name)
-            .map_or(Forward::Refuse, |cluster| Forward::Relay(to_cluster(cluster, timeouts))),
-    }
-}
-
-fn passthrough(options: Option<&Passthrough>, timeouts: &ListenerTimeouts) -> Relay {
-    let mut relay = Relay::to_original_destination().timeouts(relay_timeouts(timeouts));
-    let Some(options) = options else { return relay };
-    for address in options.source.addresses() {
-        relay = relay.source(&address.to_string());
-    }
-    match options.mark {
-        Some(mark) => relay.mark(mark.get()),
-        None => relay,
-    }
-}
-
-fn to_cluster(cluster: &Cluster, timeouts: &ListenerTimeouts) -> Relay {
-    let mut relay = Relay::to(cluster.endpoints.iter().map(ToString::to_string))
-        .cluster(&cluster.name)
-        .connect_timeout(Some(cluster.timeouts.connect))
-        .timeouts(relay_timeouts(timeouts))
-        .proxy_header(match cluster.proxy_protocol {
-            ProxyHeaderOut::Off => ProxyHeader::Off,
-            ProxyHeaderOut::V1 => ProxyHeader::V1,
-            ProxyHeaderOut::V2 => ProxyHeader::V2,
-        });
-    match cluster.source {
-        ClusterSource::Client => relay = relay.transparent_source(),
-        ClusterSource::Address(source) => {
-            for address in source.addresses() {
-                relay = relay.source(&address.to_string());
-            }
+        // What no service takes is refused. HTTP is answered, and may have routes.
+        Unmatched::Fallback(Fallback::Blackhole) if !spoken.protocol.may_be_http() => listener,
+        Unmatched::Fallback(Fallback::Blackhole) => {
+            let spoken = Spoken { target: Some(&Target::Blackhole), ..spoken };
+            services::add(listener, &Place::Fallback, spoken, clusters, prepared)
         }
-    }
-    match cluster.mark {
-        Some(mark) => relay.mark(mark.get()),
-        None => relay,
-    }
-}
-
-fn relay_timeouts(from: &ListenerTimeouts) -> Timeouts {
-    let mut timeouts = Timeouts::default();
-    timeouts.idle = from.idle;
-    timeouts.half_close = from.half_close;
-    timeouts
-}
-
-/// Closes every connection at once, and counts it.
-struct Blackhole;
-
-impl ServiceFactory for Blackhole {
-    type Service = Blackhole;
-
-    fn make(&self, _: &Shard) -> Blackhole {
-        Blackhole
-    }
-}
-
-impl Service for Blackhole {
-    async fn serve(&self, connection: Connection) {
-        connection.reject(RejectReason::Blackhole);
+        _ => {
+            let spoken = Spoken {
+                target: Some(&Target::Passthrough),
+                passthrough: Some(&interception.passthrough),
+                ..spoken
+            };
+            services::add(listener, &Place::Fallback, spoken, clusters, prepared)
+        }
     }
 }

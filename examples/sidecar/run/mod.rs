@@ -5,11 +5,17 @@
 //! stderr the log, and an exit code. It owns the process: signals, the log, the limit of open files are
 //! set here and nowhere in the library.
 
+mod access_logs;
 mod admin;
 mod build;
+mod clusters;
 mod event;
+mod kept;
 mod log;
 mod open_files;
+mod routes;
+mod services;
+mod status;
 mod supervisor;
 
 use std::{env, fmt, io, path::Path, process::ExitCode, sync::mpsc};
@@ -18,6 +24,7 @@ use evenkeel::{Builder, ring::Capabilities};
 
 use self::{
     admin::InForce,
+    kept::{Kept, Prepared},
     log::{BadFilter, Log},
     supervisor::{Ended, Supervisor},
 };
@@ -57,15 +64,24 @@ fn run(file: &Path, Loaded { config, warnings }: Loaded) -> Result<Ended, Cannot
     // With it goes how many connections there may be.
     let open_files =
         open_files::raise().map_err(CannotRun::system("raising the limit of open files"))?;
-    let builder = builder(&config, open_files)?;
-    let in_force = InForce::new(config);
+    let mut kept = Kept::new();
+    let prepared = kept.prepare(&config)?;
+    let builder = builder(&config, &prepared, open_files)?;
+    let in_force = InForce::new(config, &prepared.clusters);
     let proxy = admin::routes(builder, &sender, &in_force, &log).start()?;
+    kept.take(prepared, &proxy);
     tracing::info!(file = %file.display(), shards = proxy.shards().len(), "serving");
-    Ok(Supervisor::new(file.to_owned(), open_files, in_force, log, proxy, sender).run(events))
+    let supervisor =
+        Supervisor::new(file.to_owned(), open_files, in_force, log, proxy, kept, sender);
+    Ok(supervisor.run(events))
 }
 
-fn builder(config: &Config, open_files: Option<u64>) -> Result<Builder, CannotRun> {
-    let builder = build::proxy(config)?.limits(build::limits(config, open_files));
+fn builder(
+    config: &Config,
+    prepared: &Prepared,
+    open_files: Option<u64>,
+) -> Result<Builder, CannotRun> {
+    let builder = build::proxy(config, prepared)?.limits(build::limits(config, open_files));
     match env::var_os(KERNEL) {
         None => Ok(builder),
         Some(kernel) if kernel == "6.1" => Ok(builder.capabilities(Capabilities::LINUX_6_1)),

@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
-use evenkeel::{Drain, Drained, Proxy, telemetry::ReloadResult};
+use evenkeel::{Drain, Drained, Error, Proxy, telemetry::ReloadResult};
 
-use super::{admin::InForce, build, event::Event, log::Log};
+use super::{admin::InForce, build, event::Event, kept::Kept, log::Log};
 use crate::{
     config::{self, Config, Host, reload_refusals},
     print,
@@ -25,6 +25,9 @@ use crate::{
 
 /// How long the answers of the admin server may take where the process ends in the middle of a drain.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
+
+/// How long the last lines of the access logs may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// How a sidecar ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub(super) struct Supervisor {
     in_force: InForce,
     log: Log,
     proxy: Arc<Proxy>,
+    kept: Kept,
     /// To hear of the end of a drain.
     events: Sender<Event>,
     phase: Phase,
@@ -68,6 +72,7 @@ impl Supervisor {
         in_force: InForce,
         log: Log,
         proxy: Proxy,
+        kept: Kept,
         events: Sender<Event>,
     ) -> Supervisor {
         Supervisor {
@@ -76,6 +81,7 @@ impl Supervisor {
             in_force,
             log,
             proxy: Arc::new(proxy),
+            kept,
             events,
             phase: Phase::Serving,
             terminations: 0,
@@ -95,6 +101,7 @@ impl Supervisor {
             // A drain goes on, and ends with the process.
             None => thread::sleep(LAST_ANSWERS),
         }
+        self.kept.logs().flush(LAST_LINES);
         ended
     }
 
@@ -123,7 +130,10 @@ impl Supervisor {
                 None
             }
             Event::ReopenLogs => {
-                tracing::info!("the log goes to stderr: there is no file to open again");
+                match self.kept.logs().reopen() {
+                    true => tracing::info!("opening the files of the access logs again"),
+                    false => tracing::info!("there is no file to open again"),
+                }
                 None
             }
         }
@@ -190,13 +200,10 @@ impl Supervisor {
                 return Err(refused(refusal));
             }
         };
-        // The proxy counts from here on.
-        build::reload(&self.in_force.get(), &loaded.config)
-            .map(|reload| reload.limits(build::limits(&loaded.config, self.open_files)))
-            .and_then(|reload| self.proxy.reload(reload))
+        self.reload_proxy(&loaded.config)
             .map_err(|error| refused(format!("{}: error: {error}\n", self.file.display())))?;
         self.apply_log(&loaded.config);
-        self.in_force.set(loaded.config);
+        self.in_force.set(loaded.config, self.kept.clusters());
         self.announce();
         let warnings = loaded.warnings.to_string();
         tracing::info!(file = %self.file.display(), "reloaded");
@@ -204,6 +211,17 @@ impl Supervisor {
             tracing::warn!("{}", warnings.trim_end());
         }
         Ok(warnings)
+    }
+
+    fn reload_proxy(&mut self, new: &Config) -> Result<(), Error> {
+        let prepared = self.kept.prepare(new).inspect_err(|_| {
+            self.proxy.registry().proxy().reloaded(ReloadResult::Refused);
+        })?;
+        let reload = build::reload(&self.in_force.get(), new, &prepared)?
+            .limits(build::limits(new, self.open_files));
+        self.proxy.reload(reload)?;
+        self.kept.take(prepared, &self.proxy);
+        Ok(())
     }
 
     fn refuse_unchangeable(&self, new: &Config) -> Result<(), String> {

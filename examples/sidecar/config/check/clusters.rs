@@ -39,20 +39,13 @@ impl Checks<'_, '_> {
                      cluster \"blackhole\" in the listener",
                 );
             }
-            let mut seen = HashSet::new();
-            for (address, at) in &cluster.endpoints {
-                if !seen.insert(address) {
-                    let message =
-                        format!("endpoint \"{address}\" is listed twice: it is tried twice");
-                    self.findings.warning(at.clone(), message);
-                }
-            }
             let Some(name) = &cluster.name else { continue };
             let used = draft.listeners.iter().any(|listener| {
                 matches!(&listener.cluster, Some(Target::Cluster(named)) if named == name)
             });
-            if !used {
-                let message = format!("no listener forwards to cluster \"{name}\"");
+            let mut routed = draft.routes.iter().flat_map(|route| &route.action.clusters);
+            if !used && !routed.any(|(named, _)| named == name) {
+                let message = format!("no listener or route forwards to cluster \"{name}\"");
                 self.findings.warning(section.at("name"), message);
             }
         }

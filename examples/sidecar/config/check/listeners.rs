@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use super::Checks;
 use crate::config::{
-    draft::ListenerDraft, nearest::did_you_mean, problem::Span, schema::Target, section::Section,
+    draft::ListenerDraft,
+    nearest::did_you_mean,
+    problem::Span,
+    schema::{Protocol, Target},
+    section::Section,
 };
 
 impl Checks<'_, '_> {
@@ -98,7 +102,7 @@ impl Checks<'_, '_> {
                 self.findings.error(section.key_at(key), message);
             }
         }
-        if !section.has("cluster") {
+        if !section.has("cluster") && !self.is_routed(listener) {
             self.findings.error(
                 section.span(),
                 "without `original_dst` a listener needs a `cluster` to forward to",
@@ -112,6 +116,11 @@ impl Checks<'_, '_> {
         }
     }
 
+    /// Whether routes say where its connections go. Relayed ones need a cluster all the same.
+    fn is_routed(&self, listener: &ListenerDraft<'_>) -> bool {
+        listener.protocol == Some(Protocol::Http) && self.has_routes(listener)
+    }
+
     fn destination(&mut self, listener: &ListenerDraft<'_>) {
         let section = &listener.section;
         for key in ["direction", "original_dst", "fallback", "proxy_protocol"] {
@@ -123,7 +132,7 @@ impl Checks<'_, '_> {
                 self.findings.error(section.key_at(key), message);
             }
         }
-        if !section.has("cluster") {
+        if !section.has("cluster") && !self.is_routed(listener) {
             self.findings.error(
                 section.span(),
                 "a listener with `match` needs a `cluster`, \"passthrough\" or \"blackhole\"",

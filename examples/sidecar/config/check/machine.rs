@@ -134,18 +134,26 @@ impl Checks<'_, '_> {
     }
 
     fn inbound_endpoints(&mut self, listener: &ListenerDraft<'_>) {
-        let Some(Target::Cluster(name)) = &listener.cluster else { return };
+        let draft = self.draft;
+        if let Some(Target::Cluster(name)) = &listener.cluster {
+            self.inbound_cluster(name, &listener.section.at("cluster"));
+        }
+        let its = draft.routes.iter().filter(|route| route.listener == listener.name);
+        for (name, at) in its.flat_map(|route| &route.action.clusters) {
+            self.inbound_cluster(name, at);
+        }
+    }
+
+    fn inbound_cluster(&mut self, name: &str, at: &Span) {
         let draft = self.draft;
         let cluster = draft.clusters.iter().find(|c| c.name.as_deref() == Some(name));
-        let elsewhere = cluster
-            .and_then(|cluster| cluster.endpoints.iter().find(|(a, _)| !self.host.owns(a.ip())));
-        if let Some((address, _)) = elsewhere {
+        let addresses = cluster.into_iter().flat_map(|c| &c.endpoints).filter_map(|e| e.socket());
+        if let Some(elsewhere) = addresses.map(|a| a.ip()).find(|ip| !self.host.owns(*ip)) {
             let message = format!(
-                "an inbound listener forwards to this host alone, and {} of cluster \"{name}\" is not \
-                 one of its addresses",
-                address.ip()
+                "an inbound listener forwards to this host alone, and {elsewhere} of cluster \"{name}\" \
+                 is not one of its addresses"
             );
-            self.findings.warning(listener.section.at("cluster"), message);
+            self.findings.warning(at.clone(), message);
         }
     }
 }

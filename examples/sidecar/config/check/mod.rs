@@ -8,6 +8,8 @@
 mod clusters;
 mod listeners;
 mod machine;
+mod protocols;
+mod routes;
 mod sockets;
 
 use super::{
@@ -40,7 +42,10 @@ pub(super) fn check(
     let via = checks.destinations();
     checks.patterns(&via);
     checks.targets();
+    checks.protocol_keys();
+    checks.routes();
     checks.clusters();
+    checks.cluster_kinds();
     checks.sockets();
     checks.loops();
     checks.privileges();

@@ -61,9 +61,11 @@ impl Checks<'_, '_> {
     /// No endpoint is a listener of this file: connections would go round until something runs out.
     pub(super) fn loops(&mut self) {
         let draft = self.draft;
-        for (endpoint, at) in draft.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
+        for written in draft.clusters.iter().flat_map(|cluster| &cluster.endpoints) {
+            // Where a name leads is known only later; the library looks there, too.
+            let Some(endpoint) = written.socket() else { continue };
             let fed = draft.listeners.iter().find(|listener| match listener.bind {
-                Some(Bind::Tcp(bound)) => self.reaches(*endpoint, bound),
+                Some(Bind::Tcp(bound)) => self.reaches(endpoint, bound),
                 _ => false,
             });
             if let Some(listener) = fed {
@@ -72,7 +74,7 @@ impl Checks<'_, '_> {
                     listener.name.as_deref().unwrap_or_default(),
                     self.line(&listener.section.at("bind"))
                 );
-                self.findings.error(at.clone(), message);
+                self.findings.error(written.at.clone(), message);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Mistakes, and what is said about them: the place, and the words that matter, remedy included.
 
+mod http;
+
 use super::{host, lines, read, unprivileged};
 use crate::config::Loaded;
 
@@ -88,7 +90,7 @@ fn at_the_top_level() {
             "limits = 3",
             "1:10: error: `limits` is one section: write `[limits]` (found a whole number)",
         ),
-        ("route = []", "1:1: error: `route` needs HTTP proxying, which this build does not have"),
+        ("route = 1", "1:9: error: each `route` is a section: write `[[route]]`"),
         (
             "[limits]\nshards = 1",
             "2:1: error: unknown key `shards` in [limits]; it belongs at the top, before the first",
@@ -162,19 +164,59 @@ fn in_an_accepting_listener() {
             "5:1: error: unknown key `idle`…belongs in [listener.timeouts]",
         ),
         (
-            "cluster = 'c'\nprotocol = 'http'",
-            "5:12: error: `protocol`: \"http\" needs HTTP proxying",
+            "cluster = 'c'\nprotocol = 'htpt'",
+            "5:12: error: `protocol`: \"htpt\" is not one of…did you mean `http`?",
+        ),
+        ("protocol = 'http'", "1:1: error: without `original_dst` a listener needs a `cluster`"),
+        ("cluster = 'c'\naccess_log = ''", "5:14: error: `access_log`: is empty"),
+        ("cluster = 'c'\naccess_log = false", "5:14: error: `access_log`: expected a string"),
+        (
+            "cluster = 'c'\naccess_log_format = 'json'",
+            "5:1: warning: `access_log_format` has no effect: there is no `access_log`",
         ),
         (
-            "cluster = 'c'\nprotocol = 'auto'",
-            "5:12: error: `protocol`: \"auto\" needs HTTP proxying",
+            "cluster = 'c'\naccess_log = 'off'\naccess_log_format = 'clf'",
+            "6:21: error: `access_log_format`: …\"istio\", \"json\"",
         ),
-        ("cluster = 'c'\nprotocol = 'udp'", "5:12: error: `protocol`: …write \"tcp\""),
-        ("cluster = 'c'\naccess_log = 'off'", "5:1: error: `access_log` needs HTTP proxying"),
-        ("clusters = []\ncluster = 'c'", "4:1: error: `clusters` needs HTTP proxying"),
+        ("clusters = []\ncluster = 'c'", "4:1: error: unknown key `clusters`…in [[route]]"),
         ("cluster = 'c'\n[listener.tls]\nmode = 'off'", "5:11: error: `tls` needs TLS, which"),
-        ("cluster = 'c'\n[listener.http]", "5:11: error: `http` needs HTTP proxying"),
-        ("cluster = 'c'\ntimeouts.head = '1s'", "5:10: error: `head` needs HTTP proxying"),
+        (
+            "cluster = 'c'\n[listener.http]",
+            "5:1: error: [listener.http] needs `protocol = \"http\"` or `\"auto\"`",
+        ),
+        (
+            "cluster = 'c'\ntimeouts.head = '1s'",
+            "5:10: error: `head` needs `protocol = \"http\"` or `\"auto\"`: set it, or leave",
+        ),
+        (
+            "cluster = 'c'\nprotocol = 'http'\ntimeouts.half_close = '1s'",
+            "6:10: error: `half_close` needs `protocol = \"tcp\"`",
+        ),
+        (
+            "cluster = 'c'\nprotocol = 'http'\ntimeouts.detect = '1s'",
+            "6:10: error: `detect` needs `protocol = \"auto\"`",
+        ),
+        (
+            "cluster = 'c'\nprotocol = 'http'\nhttp.max_head = '64k'",
+            "6:17: error: `max_head`: \"64k\" is not a size…as in \"64KiB\"",
+        ),
+        (
+            "cluster = 'c'\nprotocol = 'http'\nhttp.max_head = '9MiB'",
+            "6:17: error: `max_head`: \"9MiB\" is out of range: 1KiB to 8MiB",
+        ),
+        (
+            "cluster = 'c'\nprotocol = 'http'\nhttp.max_body = '99999999999GiB'",
+            "6:17: error: `max_body`: \"99999999999GiB\" is out of range",
+        ),
+        (
+            "cluster = 'c'\nprotocol = 'http'\nhttp.max_fields = 257",
+            "6:19: error: `max_fields`: …from 1 to 256",
+        ),
+        ("cluster = 'c'\nprotocol = 'http'\nhttp.via = 'a b'", "6:12: error: `via`: \"a b\""),
+        (
+            "cluster = 'c'\nprotocol = 'http'\nhttp.forwarded = 'drop'",
+            "6:18: error: `forwarded`: …\"append\", \"replace\", \"trust\"",
+        ),
         ("cluster = 'c'\ntimeouts.handshake = '1s'", "5:10: error: `handshake` needs TLS"),
         (
             "cluster = 'c'\ntimeouts.idle = '0s'",
@@ -318,12 +360,13 @@ fn in_a_cluster() {
         ("name = 'c'\nendpoints = ['0.0.0.0:2']", "7:14: error: `endpoints`: 0.0.0.0 cannot be"),
         (
             "name = 'c'\nendpoints = ['b.example:2']",
-            "7:14: error: `endpoints`: the host name in…HTTP",
+            "7:14: error: `endpoints`: listener \"l\", on line 1, relays…for \"b.example:2\"",
         ),
+        ("name = 'c'\nendpoints = ['b-.example:2']", "7:14: error: `endpoints`: …parts of a name"),
         ("name = 'c'\nendpoints = [{}]", "7:14: error: an endpoint has no `address`"),
         (
-            "name = 'c'\nendpoints = [{ address = '10.0.0.2:2', weight = 1 }]",
-            "7:40: error: `weight` needs HTTP proxying",
+            "name = 'c'\nendpoints = [{ address = '10.0.0.2:2', weight = 0 }]",
+            "7:49: error: `weight`: expected a whole number from 1 to 1000000",
         ),
         (
             "name = 'c'\nendpoints = ['10.0.0.2:2', '10.0.0.2:2']",
@@ -343,7 +386,7 @@ fn in_a_cluster() {
         (
             "name = 'c'\nendpoints = ['10.0.0.2:2']\n[[cluster]]\nname = 'd'\n\
              endpoints = ['10.0.0.2:2']",
-            "9:8: warning: no listener forwards to cluster \"d\"",
+            "9:8: warning: no listener or route forwards to cluster \"d\"",
         ),
         (
             "name = 'c'\nendpoints = ['10.0.0.2:2']\n[[cluster]]\nname = 'blackhole'\n\
@@ -355,15 +398,18 @@ fn in_a_cluster() {
              endpoints = ['10.0.0.2:2']",
             "9:8: error: `name`: …not ' '",
         ),
-        (&format!("{good}policy = 'random'"), "8:1: error: `policy` needs HTTP proxying"),
-        (&format!("{good}[cluster.tls]"), "8:10: error: `tls` needs TLS"),
-        (&format!("{good}[cluster.limits]"), "8:10: error: `limits` needs HTTP proxying"),
-        (&format!("{good}[cluster.retry]"), "8:10: error: `retry` needs HTTP proxying"),
-        (&format!("{good}[cluster.outlier]"), "8:10: error: `outlier` needs HTTP proxying"),
         (
-            &format!("{good}timeouts.pool_idle = '4s'"),
-            "8:10: error: `pool_idle` needs HTTP proxying",
+            &format!("{good}policy = 'random'"),
+            "8:1: warning: `policy` has no effect: it is for HTTP",
         ),
+        (&format!("{good}policy = 'rnadom'"), "8:10: error: `policy`: …did you mean `random`?"),
+        (&format!("{good}policy = 3"), "8:10: error: `policy`: expected a policy such as"),
+        (&format!("{good}policy = {{}}"), "8:10: error: `policy`: write { hash = "),
+        (&format!("{good}policy.hash = 'a b'"), "8:15: error: `hash`: \"a b\" is not the name of"),
+        (&format!("{good}[cluster.tls]"), "8:10: error: `tls` needs TLS"),
+        (&format!("{good}limits.retries = 1"), "8:1: warning: `limits` has no effect"),
+        (&format!("{good}[cluster.retry]"), "8:10: warning: `retry` has no effect"),
+        (&format!("{good}[cluster.outlier]"), "8:10: warning: `outlier` has no effect"),
         (&format!("{good}timeouts.connect = '0s'"), "8:20: error: `connect`: has to be longer"),
         (&format!("{good}timeouts.connect = 'off'"), "8:20: error: `connect`: cannot be off"),
         (&format!("{good}source = 'clinet'"), "8:10: error: `source`: …did you mean `client`?"),
@@ -390,6 +436,9 @@ fn an_inbound_listener_forwards_to_this_host() {
         &host(),
         &["5:11: warning: an inbound listener forwards to this host alone, and 10.0.0.2"],
     );
+    let routed = text("10.0.0.2:2")
+        .replace("cluster = 'c'", "protocol = 'http'\n[[route]]\nlistener = 'l'\ncluster = 'c'");
+    assert_said(&routed, &host(), &["8:11: warning: an inbound listener…and 10.0.0.2"]);
 }
 
 #[test]
@@ -467,7 +516,7 @@ fn everything_is_said_at_once() {
             "2:1: error: unknown key `pinn`",
             "5:8: error: `bind`",
             "6:11: error: `cluster`: there is no cluster \"a\"",
-            "8:8: warning: no listener forwards to cluster \"b\"",
+            "8:8: warning: no listener or route forwards to cluster \"b\"",
             "9:14: error: `endpoints`",
             "9:19: error: `endpoints`",
         ],

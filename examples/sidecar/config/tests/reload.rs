@@ -39,7 +39,7 @@ fn a_reload_cannot_change_what_the_threads_stand_on() {
     for (from, to) in [
         ("\"least-busy\"", "\"round-robin\""),
         ("telemetry = \"0.0.0.0:15090\"", ""),
-        ("log_format = \"json\"", "log_format = \"text\""),
+        ("\nlog_format = \"json\"", "\nlog_format = \"text\""),
         ("connections = 1000", "connections = 2000"),
         ("connections_per_shard = 100", ""),
         ("max_connections = 10", "max_connections = 12"),

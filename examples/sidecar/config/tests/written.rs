@@ -71,8 +71,11 @@ original_dst = "redirect"
 fallback = "passthrough"
 source = "off"
 mark = 0
+protocol = "tcp"
 max_connections = 0
 proxy_protocol = "off"
+access_log = "off"
+access_log_format = "istio"
 
 [listener.timeouts]
 idle = "1h"
@@ -83,7 +86,10 @@ via = "outbound"
 name = "web"
 match = "*:80"
 cluster = "web"
+protocol = "tcp"
 max_connections = 0
+access_log = "off"
+access_log_format = "istio"
 
 [listener.timeouts]
 idle = "1h"
@@ -97,8 +103,11 @@ original_dst = "redirect"
 fallback = "passthrough"
 source = ["127.0.0.6", "::6"]
 mark = 0
+protocol = "tcp"
 max_connections = 0
 proxy_protocol = "off"
+access_log = "off"
+access_log_format = "istio"
 
 [listener.timeouts]
 idle = "1h"
@@ -111,7 +120,10 @@ match = "*:81"
 cluster = "passthrough"
 source = ["127.0.0.6", "::6"]
 mark = 0
+protocol = "tcp"
 max_connections = 0
+access_log = "off"
+access_log_format = "istio"
 
 [listener.timeouts]
 idle = "1h"
@@ -122,8 +134,11 @@ name = "plain"
 bind = "127.0.0.1:0"
 direction = "outbound"
 cluster = "web"
+protocol = "tcp"
 max_connections = 0
 proxy_protocol = "off"
+access_log = "off"
+access_log_format = "istio"
 
 [listener.timeouts]
 idle = "1h"
@@ -132,12 +147,20 @@ half_close = "1h"
 [[cluster]]
 name = "web"
 endpoints = ["127.0.0.1:8000"]
+policy = "least-request"
 source = "off"
 mark = 0
 proxy_protocol = "off"
 
 [cluster.timeouts]
 connect = "5s"
+pool_idle = "4s"
+
+[cluster.limits]
+connections = 0
+pending = 0
+requests = 0
+retries = 0
 "#;
     let printed = config.to_toml().unwrap();
     let listeners = printed.find("\n[[listener]]").unwrap();
@@ -149,7 +172,12 @@ fn every_key_is_taken_and_reads_back() {
     let config = config(EVERY_KEY);
     let printed = config.to_toml().unwrap();
     assert_eq!(self::config(&printed), config, "{printed}");
-    let said_otherwise = ["original_dst = \"none\"", "protocol = \"tcp\"", "endpoints = [{"];
+    let said_otherwise =
+        ["original_dst = \"none\"", "endpoints = [{", "headers = {", "clusters = [", "policy = {"];
+    // Tables that are written inline there.
+    for entry in ["x-canary = \"1\"", "weight = 9", "weight = 0", "hash = \"x-user\""] {
+        assert!(printed.contains(entry), "{entry}:\n{printed}");
+    }
     for line in EVERY_KEY.lines().filter(|line| line.contains('=')) {
         if said_otherwise.iter().any(|start| line.starts_with(start)) {
             continue;
@@ -164,10 +192,177 @@ fn the_dump_is_json_with_the_keys_of_the_file() {
     assert_eq!(dump["cpus"], "1-3,0");
     assert_eq!(dump["listener"][0]["bind"], "0.0.0.0:15001");
     assert_eq!(dump["listener"][1]["via"], "outbound");
-    assert_eq!(dump["cluster"][1]["timeouts"]["connect"], "250ms");
+    let cluster = |name: &str| {
+        let clusters = dump["cluster"].as_array().unwrap();
+        clusters.iter().find(|cluster| cluster["name"] == name).unwrap().clone()
+    };
+    assert_eq!(cluster("reviews")["timeouts"]["connect"], "250ms");
+    assert_eq!(cluster("web")["policy"]["hash"], "x-user");
+    assert_eq!(dump["route"][0]["retry"]["statuses"][1], 503);
 }
 
-/// The keys that a build of the relay has, with the values of the reference.
+#[test]
+fn http_has_defaults() {
+    let config = config(
+        r#"
+        [[listener]]
+        name = "web"
+        bind = "127.0.0.1:0"
+        protocol = "http"
+        cluster = "web"
+        [[listener]]
+        name = "either"
+        bind = "127.0.0.1:0"
+        protocol = "auto"
+        cluster = "web"
+        [[route]]
+        listener = "web"
+        respond = { status = 204 }
+        [[route]]
+        listener = "web"
+        path = "/x"
+        redirect = { host = "b.example" }
+        [[route]]
+        listener = "web"
+        path_prefix = "/y"
+        clusters = [{ name = "web" }]
+        retry = {}
+        [[cluster]]
+        name = "web"
+        endpoints = ["127.0.0.1:8000"]
+        outlier = {}
+        retry = {}
+        health = {}
+        "#,
+    );
+    let expected = r#"
+[[listener]]
+name = "web"
+bind = "127.0.0.1:0"
+direction = "outbound"
+cluster = "web"
+protocol = "http"
+max_connections = 0
+proxy_protocol = "off"
+access_log = "off"
+access_log_format = "istio"
+
+[listener.timeouts]
+idle = "1m"
+head = "10s"
+request = "off"
+stream_idle = "5m"
+max_age = "off"
+
+[listener.http]
+max_head = "64KiB"
+max_fields = 100
+max_body = "off"
+forwarded = "append"
+via = "off"
+paths = "refuse"
+
+[[listener]]
+name = "either"
+bind = "127.0.0.1:0"
+direction = "outbound"
+cluster = "web"
+protocol = "auto"
+max_connections = 0
+proxy_protocol = "off"
+access_log = "off"
+access_log_format = "istio"
+
+[listener.timeouts]
+half_close = "1h"
+head = "10s"
+request = "off"
+stream_idle = "5m"
+max_age = "off"
+detect = "100ms"
+
+[listener.http]
+max_head = "64KiB"
+max_fields = 100
+max_body = "off"
+forwarded = "append"
+via = "off"
+paths = "refuse"
+
+[[route]]
+name = "route-1"
+listener = "web"
+path_prefix = "/"
+
+[route.respond]
+status = 204
+
+[[route]]
+name = "route-2"
+listener = "web"
+path = "/x"
+
+[route.redirect]
+host = "b.example"
+status = 302
+
+[[route]]
+name = "route-3"
+listener = "web"
+path_prefix = "/y"
+
+[[route.clusters]]
+name = "web"
+weight = 1
+
+[route.retry]
+attempts = 1
+statuses = []
+on = ["connect-failure", "reset"]
+
+[[cluster]]
+name = "web"
+endpoints = ["127.0.0.1:8000"]
+policy = "least-request"
+source = "off"
+mark = 0
+proxy_protocol = "off"
+
+[cluster.timeouts]
+connect = "5s"
+pool_idle = "4s"
+
+[cluster.limits]
+connections = 0
+pending = 0
+requests = 0
+retries = 0
+
+[cluster.outlier]
+consecutive_failures = 5
+ejection = "30s"
+max_ejection = "5m"
+max_percent = 10
+
+[cluster.retry]
+attempts = 1
+backoff = "25ms"
+max_backoff = "250ms"
+budget_percent = 0
+
+[cluster.health]
+interval = "5s"
+timeout = "1s"
+healthy = 2
+unhealthy = 3
+"#;
+    let printed = config.to_toml().unwrap();
+    let listeners = printed.find("\n[[listener]]").unwrap();
+    assert_eq!(&printed[listeners..], expected);
+    assert_eq!(self::config(&printed), config);
+}
+
+/// The keys that this build has, with the values of the reference.
 #[test]
 fn the_reference_is_taken() {
     let text = r#"
@@ -196,6 +391,8 @@ fn the_reference_is_taken() {
         mark = 1337
         max_connections = 0
         proxy_protocol = "off"
+        access_log = "off"
+        access_log_format = "istio"
         [listener.timeouts]
         idle = "1h"
         half_close = "1h"
@@ -203,16 +400,44 @@ fn the_reference_is_taken() {
         name = "reviews"
         match = "10.0.0.7:9080"
         via = "outbound"
-        protocol = "tcp"
+        protocol = "http"
         cluster = "reviews"
+        [listener.timeouts]
+        idle = "60s"
+        head = "10s"
+        request = "off"
+        max_age = "off"
+        [listener.http]
+        max_head = "64KiB"
+        max_fields = 100
+        max_body = "off"
+        [[route]]
+        listener = "reviews"
+        hosts = ["*.a.example"]
+        path_prefix = "/v1"
+        method = "GET"
+        headers = { x-canary = "1" }
+        cluster = "reviews"
+        timeout = "off"
         [[cluster]]
         name = "reviews"
-        endpoints = ["127.0.0.1:8000", { address = "127.0.0.2:80" }]
+        endpoints = ["127.0.0.1:8000", { address = "b.example:80", weight = 2 }]
+        policy = "least-request"
         source = "client"
         mark = 1337
         proxy_protocol = "off"
         [cluster.timeouts]
         connect = "5s"
+        pool_idle = "4s"
+        [cluster.limits]
+        connections = 1024
+        pending = 1024
+        requests = 1024
+        retries = 3
+        [cluster.outlier]
+        consecutive_failures = 5
+        [cluster.retry]
+        attempts = 2
         "#;
     let host = Host { cpus: (0..16).collect(), ..host() };
     let loaded = read(text, &host).unwrap();
