@@ -23,14 +23,14 @@ impl Answer {
         assert!((200..600).contains(&status), "{status} is no status of a final answer");
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let answer = Answer { status, headers: Headers::new(), body: Vec::new() };
-        if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        if !answer.has_body() {
             return answer;
         }
         let text = format!("{}\n", status.canonical_reason().unwrap_or("answered by the proxy"));
         answer.body("text/plain; charset=utf-8", text)
     }
 
-    /// With this body, of this media type; empty for none.
+    /// With this body, of this media type; empty for none. It is not sent with a 204 or 304.
     #[must_use]
     pub fn body(mut self, media_type: &str, body: impl Into<Vec<u8>>) -> Answer {
         self.headers.remove("content-type");
@@ -57,9 +57,14 @@ impl Answer {
         self.status
     }
 
-    /// How long the body is.
+    /// How long the body is that is sent, in bytes.
     pub(super) fn length(&self) -> u64 {
-        self.body.len() as u64
+        if self.has_body() { self.body.len() as u64 } else { 0 }
+    }
+
+    /// A 204 and a 304 have none, whatever they were given (RFC 9112 section 6.3).
+    fn has_body(&self) -> bool {
+        !matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     }
 
     /// Writes head and body.
@@ -70,8 +75,12 @@ impl Answer {
             // They were checked when they came into `headers`.
             let _ = head.headers_mut().append(name, value);
         }
-        head.encode(ResponseBody::Exactly(self.length()), persistence, out);
-        if !to_head {
+        let length = match self.has_body() {
+            true => ResponseBody::Exactly(self.body.len() as u64),
+            false => ResponseBody::None,
+        };
+        head.encode(length, persistence, out);
+        if !to_head && self.has_body() {
             out.extend_from_slice(&self.body);
         }
     }

@@ -5,46 +5,38 @@
 //! back; up to that point an attempt can fail, and leaves it to its caller whether there is another.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     convert::Infallible,
-    pin::pin,
+    future::pending,
+    pin::{Pin, pin},
     time::Duration,
 };
 
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use super::{
-    Downstream, Then, Work,
+    downstream::{Downstream, Work},
+    exchange::{Exchange, Lent, apply},
+    failure::Failure,
     race::{First, race},
-    record::Record,
-    service::ProxyOnShard,
+    replay::Replay,
+    service::Then,
     upstream::Upstream,
 };
 use crate::{
     http::{
-        Persistence, RequestHead, ResponseBody, ResponseHead,
-        deadline::Deadline,
+        Answer, Persistence, RequestHead, ResponseBody, ResponseHead,
         filter::{Filter, Flow},
-        h1::ResponseError,
-        route::Route,
+        h1::{BodyError, ResponseError},
         wire::{BodyFault, Broken, HeadFault, Incoming, Outgoing, forward},
     },
-    net::{Receiving, Sending},
+    net::{self, Receiving},
     telemetry::ResponseFlag,
     upstream::outlier,
 };
 
 /// Interim answers that an upstream may send before the final one.
 const INTERIM_MAX: u32 = 16;
-
-/// What an exchange consists of, for one attempt.
-pub(super) struct Exchange<'e, F: Filter> {
-    pub(super) proxy: &'e ProxyOnShard<F>,
-    pub(super) record: &'e Record,
-    pub(super) deadline: &'e Deadline,
-    pub(super) state: &'e RefCell<F::State>,
-    pub(super) route: Option<&'e Route>,
-}
 
 /// How an attempt ended.
 pub(super) enum Attempt {
@@ -54,75 +46,10 @@ pub(super) enum Attempt {
     Failed(Failure),
 }
 
-/// Why an attempt failed.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) flag: ResponseFlag,
-    pub(super) status: StatusCode,
-    pub(super) details: &'static str,
-    /// Whose fault it is, as far as it is the endpoint's.
-    pub(super) blame: Option<outlier::Outcome>,
-    pub(super) kind: Kind,
-    /// In words, for the log.
-    pub(super) text: Option<String>,
-}
-
-/// What kind of failure it was, for whoever decides whether there is another attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// No connection: nothing of the request was sent.
-    NoConnection,
-    /// The connection ended before the answer began.
-    Ended,
-    /// An answer came whose status says that another attempt may help.
-    Status(StatusCode),
-    /// It took too long.
-    TimedOut,
-    /// Trying again is of no use.
-    Final,
-}
-
-impl Failure {
-    pub(super) fn new(flag: ResponseFlag, status: StatusCode, details: &'static str) -> Failure {
-        Failure { flag, status, details, blame: None, kind: Kind::Final, text: None }
-    }
-
-    fn ended(text: Option<String>) -> Failure {
-        Failure {
-            blame: Some(outlier::Outcome::Reset),
-            kind: Kind::Ended,
-            text,
-            ..Failure::new(
-                ResponseFlag::UpstreamConnectionTermination,
-                StatusCode::SERVICE_UNAVAILABLE,
-                "upstream_reset_before_response_started",
-            )
-        }
-    }
-
-    fn protocol(details: &'static str) -> Failure {
-        Failure {
-            blame: Some(outlier::Outcome::Reset),
-            ..Failure::new(ResponseFlag::UpstreamProtocolError, StatusCode::BAD_GATEWAY, details)
-        }
-    }
-
-    pub(super) fn timed_out(details: &'static str) -> Failure {
-        Failure {
-            blame: Some(outlier::Outcome::TimedOut),
-            kind: Kind::TimedOut,
-            ..Failure::new(
-                ResponseFlag::UpstreamRequestTimeout,
-                StatusCode::GATEWAY_TIMEOUT,
-                details,
-            )
-        }
-    }
-}
-
 /// Why the request's direction came to an end before the answer's.
 enum RequestEnd {
-    /// The client has closed its connection.
+    /// The client has closed its connection, or its direction of it: which of them cannot be told,
+    /// and most often nobody waits for the answer any more.
     Gone,
     /// Its body is not valid, or was cut off.
     Refused(&'static str, StatusCode),
@@ -132,38 +59,11 @@ enum RequestEnd {
     NotTaken,
 }
 
-/// The body of a request as far as it was sent, to be sent again.
-#[derive(Default)]
-pub(super) struct Replay {
-    kept: Vec<u8>,
-    keeps: bool,
-    lost: bool,
-}
-
-impl Replay {
-    /// So much is kept; a longer body is sent once.
-    const MOST: usize = 16 << 10;
-
-    /// A request begins, whose body is to be kept if `keeps`.
-    pub(super) fn begin(&mut self, keeps: bool) {
-        self.kept.clear();
-        self.keeps = keeps;
-        self.lost = false;
-    }
-
-    /// Whether all that was taken from the client can be sent again.
-    pub(super) fn is_complete(&self) -> bool {
-        !self.lost
-    }
-
-    fn see(&mut self, bytes: &[u8]) {
-        if self.keeps && self.kept.len() + bytes.len() <= Self::MOST {
-            self.kept.extend_from_slice(bytes);
-        } else {
-            self.keeps = false;
-            self.lost = true;
-        }
-    }
+/// Whether the request's direction is still to be looked at once the answer has begun.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    GoesOn,
+    HasEnded,
 }
 
 impl<F: Filter> Exchange<'_, F> {
@@ -179,71 +79,47 @@ impl<F: Filter> Exchange<'_, F> {
     ) -> Attempt {
         let Downstream { connection, incoming, outgoing, opened, .. } = downstream;
         let Work { request, response, replay, .. } = work;
-        let (request, record) = (&*request, self.record);
+        let (request, replay, record) = (&*request, &*replay, self.record);
         let (mut from_client, mut to_client) = connection.split();
         let (mut from_upstream, mut to_upstream) = upstream.connected.stream.split();
         record.upstream_asked.set(self.deadline.now());
-        let length = request.body();
-        let upgrades = request.upgrade().is_some();
-        let persistence = if upgrades { Persistence::Upgrade } else { Persistence::Implied };
-        upstream.outgoing.begin(&to_upstream, length, |out| {
-            request.encode(length, persistence, out);
+        let persistence = match request.upgrade() {
+            Some(_) => Persistence::Upgrade,
+            None => Persistence::Implied,
+        };
+        upstream.outgoing.begin(&to_upstream, request.body(), |out| {
+            request.encode(request.body(), persistence, out);
         });
-        upstream.outgoing.again(&to_upstream, &replay.kept);
+        upstream.outgoing.again(&to_upstream, &replay.kept());
 
-        let body_is_sent = Cell::new(false);
+        let is_sent = Cell::new(false);
+        let client = (incoming, &mut from_client);
         let mut sending = pin!(self.send_body(
-            (incoming, &mut from_client),
+            client,
             (&mut upstream.outgoing, &mut to_upstream),
             replay,
-            &body_is_sent,
+            &is_sent,
         ));
-        let mut sending_ended = None;
-
-        {
-            let heads = self.read_head(
-                (&mut upstream.incoming, &mut from_upstream),
-                (outgoing, &mut to_client),
-                request,
-                response,
-            );
-            let mut heads = pin!(within(try_limit, heads));
-            let read = match race(&mut sending, &mut heads).await {
-                First::Other(read) => read,
-                First::One(Err(RequestEnd::NotTaken)) => {
-                    sending_ended = Some(RequestEnd::NotTaken);
-                    heads.await
-                }
-                First::One(Err(end)) => return self.request_ended(end),
-                First::One(Ok(never)) => match never {},
-            };
-            if let Err(failure) = read {
-                return Attempt::Failed(failure);
-            }
+        let origin = (&mut upstream.incoming, &mut from_upstream);
+        let read = {
+            let answer = (&mut *outgoing, &mut to_client);
+            let heads = pin!(within(try_limit, self.read_head(origin, answer, request, response)));
+            self.await_head(&mut sending, heads).await
+        };
+        let goes_on = match read {
+            Ok(goes_on) => goes_on,
+            Err(ended) => return ended,
+        };
+        let now = self.deadline.now();
+        let asked = record.upstream_asked.get();
+        record.upstream_time.set(Some(Duration::from_nanos(now.saturating_sub(asked))));
+        let status = response.status();
+        record.upstream_status.set(status.as_u16());
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(request, response, (outgoing, &mut to_client));
         }
-        record.upstream_time.set(Some(Duration::from_nanos(
-            self.deadline.now().saturating_sub(record.upstream_asked.get()),
-        )));
-
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            if !upgrades || response.upgrade().is_none() {
-                return Attempt::Failed(Failure::protocol("upgrade_not_asked_for"));
-            }
-            outgoing.begin(&to_client, ResponseBody::None, |out| {
-                response.encode(ResponseBody::None, Persistence::Upgrade, out);
-            });
-            record.status.set(response.status().as_u16());
-            return match outgoing.flush(&mut to_client) {
-                Ok(()) => Attempt::Done(Then::Tunnel(None)),
-                Err(_) => self.request_ended(RequestEnd::Gone),
-            };
-        }
-        if may_retry(response.status()) {
-            return Attempt::Failed(Failure {
-                blame: Some(outlier::Outcome::Answered(response.status().as_u16())),
-                kind: Kind::Status(response.status()),
-                ..Failure::new(ResponseFlag::None, response.status(), "via_upstream")
-            });
+        if replay.is_complete() && may_retry(status) {
+            return Attempt::Failed(Failure::to_be_retried(status));
         }
 
         let length = response.body(request.method());
@@ -251,76 +127,129 @@ impl<F: Filter> Exchange<'_, F> {
         if let Some(route) = self.route {
             apply(&route.response_headers, response.headers_mut());
         }
-        if let Flow::Answer(answer) = self.filter_response(response).await {
-            return Attempt::Done(self.proxy.answer_with(
-                &answer,
-                request,
-                record,
-                (outgoing, &mut to_client),
-                body_is_sent.get(),
-            ));
+        if let Some(answer) = self.filter_response(response).await {
+            let to = (outgoing, &mut to_client);
+            let then = self.proxy.answer_with(&answer, request, record, to, is_sent.get());
+            return Attempt::Done(then);
         }
         let age = Duration::from_nanos(self.deadline.now().saturating_sub(*opened));
-        let keeps = body_is_sent.get() && self.proxy.keeps(request, age);
         let towards_client = match (length, request.version()) {
             (ResponseBody::UntilClose, Version::HTTP_11) => ResponseBody::Chunked,
             (ResponseBody::Chunked, Version::HTTP_10) => ResponseBody::UntilClose,
             (length, _) => length,
         };
-        let keeps = keeps && towards_client != ResponseBody::UntilClose;
+        // An answer that comes before the request's body is the last: whatever of the body is still
+        // to come must not be taken for a request.
+        let keeps = is_sent.get()
+            && self.proxy.keeps(request, age)
+            && towards_client != ResponseBody::UntilClose;
         let persistence = Persistence::towards(request.version(), keeps);
         outgoing.begin(&to_client, towards_client, |out| {
             response.encode(towards_client, persistence, out);
         });
         record.status.set(response.status().as_u16());
 
-        let streamed = {
-            let sees = self.proxy.filter.wants_response_body(&self.state.borrow());
-            let streaming = forward(
-                (&mut upstream.incoming, &mut from_upstream),
-                (outgoing, &mut to_client),
-                |bytes| {
-                    self.deadline.moved();
-                    record.sent.set(record.sent.get() + bytes.len() as u64);
-                    if sees {
-                        self.proxy.filter.response_body(bytes, &mut self.state.borrow_mut());
-                    }
-                    Ok(())
-                },
-            );
-            let mut streaming = pin!(streaming);
-            if sending_ended.is_some() {
-                streaming.await
-            } else {
-                match race(&mut streaming, &mut sending).await {
-                    First::One(streamed) => streamed,
-                    // Whether the client still reads is found out by writing to it.
-                    First::Other(_) => streaming.await,
-                }
-            }
-        };
-        match streamed {
-            Ok(()) => {}
-            Err(Broken::To) => return self.request_ended(RequestEnd::Gone),
-            Err(Broken::From(fault)) => {
-                record.flag.set(match fault {
-                    BodyFault::Refused(crate::http::h1::BodyError::Truncated)
-                    | BodyFault::Stream => ResponseFlag::UpstreamConnectionTermination,
-                    BodyFault::Refused(_) => ResponseFlag::UpstreamProtocolError,
-                });
-                record.termination.set(Some("upstream_reset_after_response_started"));
-                return Attempt::Done(Then::Reset { blame: Some(outlier::Outcome::Reset) });
-            }
+        let origin = (&mut upstream.incoming, &mut from_upstream);
+        let streaming = pin!(self.stream_answer(origin, (outgoing, &mut to_client)));
+        if let Err(ended) = self.await_answer(&mut sending, streaming, goes_on).await {
+            return ended;
         }
-        let reusable = body_is_sent.get()
+        let reusable = is_sent.get()
             && response.keep_alive()
             && response.version() == Version::HTTP_11
             && length != ResponseBody::UntilClose;
-        Attempt::Done(if !body_is_sent.get() || !keeps {
-            Then::Close { reusable }
+        Attempt::Done(if keeps { Then::Next { reusable } } else { Then::Close { reusable } })
+    }
+
+    /// Waits for the head of the answer while the request's body is sent.
+    async fn await_head(
+        &self,
+        sending: &mut Pin<&mut impl Future<Output = Result<Infallible, RequestEnd>>>,
+        mut heads: Pin<&mut impl Future<Output = Result<(), Failure>>>,
+    ) -> Result<Sending, Attempt> {
+        match race(sending, &mut heads).await {
+            First::Other(read) => read.map(|()| Sending::GoesOn).map_err(Attempt::Failed),
+            // It may have answered before it closed that direction.
+            First::One(Err(RequestEnd::NotTaken)) => {
+                heads.await.map(|()| Sending::HasEnded).map_err(Attempt::Failed)
+            }
+            First::One(Err(end)) => Err(self.request_ended(end)),
+            First::One(Ok(never)) => match never {},
+        }
+    }
+
+    /// Waits for the end of the answer while what is left of the request's body is sent.
+    async fn await_answer(
+        &self,
+        sending: &mut Pin<&mut impl Future<Output = Result<Infallible, RequestEnd>>>,
+        mut streaming: Pin<&mut impl Future<Output = Result<(), Broken>>>,
+        goes_on: Sending,
+    ) -> Result<(), Attempt> {
+        let streamed = if goes_on == Sending::HasEnded {
+            streaming.await
         } else {
-            Then::Next { reusable }
+            match race(&mut streaming, sending).await {
+                First::One(streamed) => streamed,
+                First::Other(Err(RequestEnd::Gone)) => Err(Broken::To),
+                // The answer stands, whatever is wrong with the body that it did not wait for.
+                First::Other(_) => streaming.await,
+            }
+        };
+        let fault = match streamed {
+            Ok(()) => return Ok(()),
+            Err(Broken::To) => return Err(self.request_ended(RequestEnd::Gone)),
+            Err(Broken::From(fault)) => fault,
+        };
+        self.record.flag.set(match fault {
+            BodyFault::Refused(BodyError::Truncated) | BodyFault::Stream => {
+                ResponseFlag::UpstreamConnectionTermination
+            }
+            BodyFault::Refused(_) => ResponseFlag::UpstreamProtocolError,
+        });
+        self.record.termination.set(Some("upstream_reset_after_response_started"));
+        Err(Attempt::Done(Then::Reset { blame: Some(outlier::Outcome::Reset) }))
+    }
+
+    /// Passes on a 101, if it is one that the client asked for.
+    fn switch(
+        &self,
+        request: &RequestHead,
+        response: &ResponseHead,
+        (outgoing, to): (&mut Outgoing, &mut net::Sending<'_>),
+    ) -> Attempt {
+        let asked_for = match (request.upgrade(), response.upgrade()) {
+            (Some(asked), Some(given)) => asked.eq_ignore_ascii_case(given),
+            _ => false,
+        };
+        if !asked_for {
+            return Attempt::Failed(Failure::protocol("upgrade_not_asked_for"));
+        }
+        outgoing.begin(to, ResponseBody::None, |out| {
+            response.encode(ResponseBody::None, Persistence::Upgrade, out);
+        });
+        self.record.status.set(response.status().as_u16());
+        match outgoing.flush(to) {
+            Ok(()) => Attempt::Done(Then::Tunnel(None)),
+            Err(_) => self.request_ended(RequestEnd::Gone),
+        }
+    }
+
+    /// Sends the body of the answer, behind its head.
+    async fn stream_answer(
+        &self,
+        from: (&mut Incoming, &mut Receiving<'_>),
+        to: (&mut Outgoing, &mut net::Sending<'_>),
+    ) -> Result<(), Broken> {
+        let sees = self.proxy.filter.wants_response_body(&self.state.borrow());
+        forward(from, to, |bytes| {
+            self.deadline.moved();
+            self.record.sent.set(self.record.sent.get() + bytes.len() as u64);
+            if sees {
+                self.proxy.filter.response_body(bytes, &mut self.state.borrow_mut());
+            }
+            Ok(())
         })
+        .await
     }
 
     /// Sends the body of the request, and then looks out for the client's going away. It ends only
@@ -328,8 +257,8 @@ impl<F: Filter> Exchange<'_, F> {
     async fn send_body(
         &self,
         (incoming, from): (&mut Incoming, &mut Receiving<'_>),
-        (outgoing, to): (&mut Outgoing, &mut Sending<'_>),
-        replay: &mut Replay,
+        (outgoing, to): (&mut Outgoing, &mut net::Sending<'_>),
+        replay: &Replay,
         is_sent: &Cell<bool>,
     ) -> Result<Infallible, RequestEnd> {
         let limit = self.proxy.settings.max_body;
@@ -354,7 +283,7 @@ impl<F: Filter> Exchange<'_, F> {
             Ok(()) => is_sent.set(true),
             Err(Broken::To) if too_large.get() => return Err(RequestEnd::TooLarge),
             Err(Broken::To) => return Err(RequestEnd::NotTaken),
-            Err(Broken::From(BodyFault::Refused(crate::http::h1::BodyError::Truncated))) => {
+            Err(Broken::From(BodyFault::Refused(BodyError::Truncated))) => {
                 return Err(RequestEnd::Gone);
             }
             Err(Broken::From(BodyFault::Refused(error))) => {
@@ -366,7 +295,7 @@ impl<F: Filter> Exchange<'_, F> {
             // The next request, which is read when this one is answered.
             Ok(Some(chunk)) => {
                 from.unreceive(chunk);
-                std::future::pending().await
+                pending().await
             }
             Ok(None) | Err(_) => Err(RequestEnd::Gone),
         }
@@ -377,7 +306,7 @@ impl<F: Filter> Exchange<'_, F> {
     async fn read_head(
         &self,
         (incoming, from): (&mut Incoming, &mut Receiving<'_>),
-        (outgoing, to): (&mut Outgoing, &mut Sending<'_>),
+        (outgoing, to): (&mut Outgoing, &mut net::Sending<'_>),
         request: &RequestHead,
         response: &mut ResponseHead,
     ) -> Result<(), Failure> {
@@ -416,12 +345,14 @@ impl<F: Filter> Exchange<'_, F> {
         }
     }
 
-    async fn filter_response(&self, response: &mut ResponseHead) -> Flow {
-        // The request's direction is not looked at meanwhile, so nobody else has the state.
-        let mut state = self.state.take();
-        let flow = self.proxy.filter.response(response, &mut state).await;
-        self.state.replace(state);
-        flow
+    /// Shows the head of the answer to the filter, which may answer in its place. The request's
+    /// direction waits meanwhile, so nobody else wants the state.
+    async fn filter_response(&self, response: &mut ResponseHead) -> Option<Answer> {
+        let mut state = Lent::from(self.state);
+        match self.proxy.filter.response(response, &mut state).await {
+            Flow::Answer(answer) => Some(answer),
+            Flow::Continue | Flow::Cluster(_) => None,
+        }
     }
 
     fn request_ended(&self, end: RequestEnd) -> Attempt {
@@ -436,35 +367,9 @@ impl<F: Filter> Exchange<'_, F> {
             RequestEnd::Refused(reason, status) => {
                 Failure::new(ResponseFlag::DownstreamProtocolError, status, reason)
             }
-            RequestEnd::TooLarge => Failure::new(
-                ResponseFlag::DownstreamProtocolError,
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-            ),
+            RequestEnd::TooLarge => Failure::body_too_large(),
         };
         Attempt::Failed(failure)
-    }
-}
-
-/// Whether RFC 9110 section 9.2.2 calls a method idempotent.
-pub(super) fn is_idempotent(method: &Method) -> bool {
-    [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE]
-        .contains(method)
-}
-
-pub(super) fn apply(
-    changes: &crate::http::route::HeaderChanges,
-    headers: &mut crate::http::Headers,
-) {
-    for name in &changes.remove {
-        headers.remove(name);
-    }
-    // The table refuses routes that set what a route may not.
-    for (name, value) in &changes.set {
-        let _ = headers.insert(name, value);
-    }
-    for (name, value) in &changes.add {
-        let _ = headers.append(name, value);
     }
 }
 

@@ -2,34 +2,39 @@
 //!
 //! ```text
 //!  service   a client's connection: head after head, idle and busy times
-//!    └ exchange   one request: filters, route, cluster, attempts
-//!        └ attempt   one upstream connection: request up, answer down, at the same time
-//!            └ upstream   idle connections and new ones, of the whole shard
+//!    └ exchange   one request: filters, route, cluster
+//!        └ tries   endpoint after endpoint, until there is an answer
+//!            └ attempt   one upstream connection: request up, answer down, at the same time
+//!                └ upstream   idle connections and new ones, of the whole shard
 //! ```
 //!
 //! Every message is written anew from its parsed form (`h1`); bodies go on in the buffers that they
 //! were received into. A connection allocates nothing for a request once it is busy.
 
 mod attempt;
+mod downstream;
 mod exchange;
+mod failure;
 mod forwarded;
 mod race;
 mod record;
 mod reject;
+mod replay;
+mod reply;
+mod report;
 mod routes;
 mod service;
+mod tries;
+mod tunnel;
 mod upstream;
 
 use std::{cell::OnceCell, fmt, sync::Arc, time::Duration};
 
+use self::routes::RoutesOnShard;
 pub use self::{
     forwarded::Forwarded,
     routes::{Fallback, Routes},
     service::ProxyOnShard,
-};
-use self::{
-    routes::RoutesOnShard,
-    service::{Downstream, Then, Work},
 };
 use super::{filter::Filter, h1::HeadLimits, route::PathPolicy};
 use crate::{service::ServiceFactory, shard::Shard, telemetry::access_log::AccessLog};

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::upstream::ClusterOnShard;
+use super::upstream::{ClusterOnShard, Place};
 use crate::{
     ring::Nanoseconds,
     telemetry::{ResponseFlag, VIA_UPSTREAM},
@@ -29,7 +29,10 @@ pub(super) struct Record {
     pub(super) details: Cell<&'static str>,
     pub(super) termination: Cell<Option<&'static str>>,
     pub(super) transport_failure: RefCell<Option<String>>,
-    pub(super) upstream: Cell<Option<SocketAddr>>,
+    /// The status that the upstream gave; 0 before.
+    pub(super) upstream_status: Cell<u16>,
+    /// Where the request was sent last.
+    pub(super) place: RefCell<Option<Place>>,
     pub(super) upstream_local: Cell<Option<SocketAddr>>,
     pub(super) upstream_asked: Cell<Nanoseconds>,
     pub(super) upstream_time: Cell<Option<Duration>>,
@@ -51,7 +54,8 @@ impl Record {
             details: Cell::new(VIA_UPSTREAM),
             termination: Cell::new(None),
             transport_failure: RefCell::new(None),
-            upstream: Cell::new(None),
+            upstream_status: Cell::new(0),
+            place: RefCell::new(None),
             upstream_local: Cell::new(None),
             upstream_asked: Cell::new(now),
             upstream_time: Cell::new(None),

@@ -6,9 +6,7 @@
 use std::{
     cell::{OnceCell, RefCell},
     future::poll_fn,
-    net::SocketAddr,
     pin::pin,
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -16,31 +14,28 @@ use http::StatusCode;
 
 use super::{
     Settings,
-    attempt::{Failure, Replay},
+    downstream::{Downstream, Work},
+    failure::Failure,
     race::{First, race},
     record::Record,
     reject,
     routes::RoutesOnShard,
-    upstream::Upstream,
+    tunnel::tunnel,
+    upstream::{Place, Upstream},
 };
 use crate::{
     connection::Connection,
     http::{
-        Persistence, RequestHead, ResponseBody, ResponseHead,
+        Persistence, RequestHead, ResponseBody,
         deadline::{Deadline, Expired},
         filter::Filter,
-        h1::{self, HeadLimits, RequestError, write_answer},
-        wire::{HeadFault, Incoming, Outgoing},
+        h1::{self, RequestError, write_answer},
+        wire::HeadFault,
     },
-    relay::{self, Meter, Timeouts},
-    ring::Nanoseconds,
     runtime::{sleep, timeout},
     service::Service,
     shard::Shard,
-    telemetry::{
-        CloseReason, ClusterCells, Exchanges, ListenerCells, Outcome, ResponseFlag,
-        access_log::{AccessLogOnShard, Entry, Request},
-    },
+    telemetry::{CloseReason, CodeClass, Exchanges, ResponseFlag, access_log::AccessLogOnShard},
     upstream::outlier,
 };
 
@@ -48,12 +43,6 @@ use crate::{
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a connection goes on without a request once the proxy drains.
 const QUIET_IN_DRAIN: Duration = Duration::from_secs(1);
-/// How long the last answer of a connection may take to leave.
-const LAST_ANSWER: Duration = Duration::from_secs(30);
-/// How long, and for how many bytes, what a client still sends is dropped after the last answer,
-/// so that a reset does not take the answer from it.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1 << 20;
 
 /// An HTTP proxy on one shard.
 pub struct ProxyOnShard<F: Filter> {
@@ -64,24 +53,6 @@ pub struct ProxyOnShard<F: Filter> {
     pub(super) log: Option<AccessLogOnShard>,
     /// Made for the listener when its first connection comes.
     pub(super) exchanges: OnceCell<Exchanges>,
-}
-
-/// A client's connection.
-pub(super) struct Downstream {
-    pub(super) connection: Connection,
-    pub(super) incoming: Incoming,
-    pub(super) outgoing: Outgoing,
-    pub(super) opened: Nanoseconds,
-    client: Option<SocketAddr>,
-}
-
-/// What a busy connection works with.
-#[derive(Default)]
-pub(super) struct Work {
-    pub(super) request: RequestHead,
-    pub(super) response: ResponseHead,
-    pub(super) replay: Replay,
-    pub(super) scratch: String,
 }
 
 /// What comes after an exchange.
@@ -96,63 +67,17 @@ pub(super) enum Then {
     Tunnel(Option<Box<Upstream>>),
 }
 
-impl Downstream {
-    fn new(connection: Connection, limits: HeadLimits) -> Downstream {
-        let opened = connection.now();
-        let client = connection.client_address().ok().flatten();
-        connection.watch_for_resets(false);
-        Downstream {
-            connection,
-            incoming: Incoming::new(limits),
-            outgoing: Outgoing::new(),
-            opened,
-            client,
-        }
-    }
-
-    pub(super) fn client(&self) -> Option<SocketAddr> {
-        self.client
-    }
-
-    /// Drops what is left of a request's body, and says whether that was all of it. It does not
-    /// wait for bytes.
-    pub(super) fn rest_is_here(&mut self) -> bool {
-        let Downstream { connection, incoming, .. } = self;
-        let (mut from, _) = connection.split();
-        let mut cx = Context::from_waker(Waker::noop());
-        loop {
-            match incoming.poll_body(&mut from, &mut cx) {
-                Poll::Ready(Ok(Some(_))) => {}
-                Poll::Ready(Ok(None)) => return true,
-                Poll::Ready(Err(_)) | Poll::Pending => return false,
-            }
-        }
-    }
-
-    /// Ends the connection so that the client gets what it was sent.
-    async fn close(mut self) {
-        let whole = self.rest_is_here();
-        // What a client has not taken by then, it does not want.
-        if !matches!(timeout(LAST_ANSWER, self.connection.flush()).await, Ok(Ok(()))) {
-            return;
-        }
-        let mut cx = Context::from_waker(Waker::noop());
-        if whole && self.connection.poll_receive(&mut cx).is_pending() {
-            // Nothing lies unread that would make the close a reset.
-            return;
-        }
-        self.connection.finish();
-        let mut dropped = 0;
-        let linger = async {
-            while let Ok(Some(chunk)) = self.connection.receive().await {
-                dropped += chunk.len();
-                if dropped > LINGER_BYTES {
-                    break;
-                }
-            }
-        };
-        let _ = timeout(LINGER, linger).await;
-    }
+/// What came instead of, or as, the next request.
+enum Next {
+    Request,
+    /// Nothing, for a while.
+    Quiet,
+    /// Nothing any more. What the client was sent it still gets.
+    Over,
+    /// What is no request, which was answered: whatever follows it is dropped.
+    Refused,
+    /// A connection that is of no use any more.
+    Broken,
 }
 
 impl<F: Filter> Service for ProxyOnShard<F> {
@@ -163,10 +88,12 @@ impl<F: Filter> Service for ProxyOnShard<F> {
             Exchanges::new(cells, self.log.clone())
         });
         let mut downstream = Box::new(Downstream::new(connection, self.settings.head));
+        // A new connection is likely to have a request.
         while let Some(quiet) = Box::pin(self.serve_busy(downstream)).await {
             downstream = quiet;
-            if !self.wait_for_request(&mut downstream).await {
-                return;
+            let idle = self.settings.timeouts.idle.map(|idle| idle.saturating_sub(QUIET));
+            if !self.wait_for_request(&mut downstream, idle).await {
+                return downstream.flush(self.settings.timeouts.stream_idle).await;
             }
         }
     }
@@ -193,7 +120,7 @@ impl<F: Filter> ProxyOnShard<F> {
 
     /// Waits for the first bytes of a request on a connection that holds nothing. `false` if it is
     /// over instead.
-    async fn wait_for_request(&self, downstream: &mut Downstream) -> bool {
+    async fn wait_for_request(&self, downstream: &mut Downstream, idle: Option<Duration>) -> bool {
         let ended = {
             let connection = &mut downstream.connection;
             let arrived = async {
@@ -211,7 +138,7 @@ impl<F: Filter> ProxyOnShard<F> {
             };
             let (mut arrived, mut drained) = (pin!(arrived), pin!(drained));
             let waiting = race(&mut arrived, &mut drained);
-            match self.settings.timeouts.idle {
+            match idle {
                 Some(idle) => timeout(idle, waiting).await.ok(),
                 None => Some(waiting.await),
             }
@@ -230,20 +157,32 @@ impl<F: Filter> ProxyOnShard<F> {
     async fn serve_busy(&self, mut downstream: Box<Downstream>) -> Option<Box<Downstream>> {
         let mut work = Work::default();
         let deadline = Deadline::new();
+        let unsent_limit = self.settings.timeouts.stream_idle;
         loop {
             match self.next_request(&mut downstream, &mut work, &deadline).await {
                 Next::Request => {}
                 Next::Quiet => return Some(downstream),
-                Next::Over => return None,
-                Next::Close => {
-                    downstream.close().await;
+                Next::Over => {
+                    downstream.flush(unsent_limit).await;
+                    return None;
+                }
+                Next::Refused => {
+                    downstream.close(unsent_limit).await;
+                    return None;
+                }
+                Next::Broken => {
+                    downstream.connection.reset_on_drop();
                     return None;
                 }
             }
-            match self.serve_request(&mut downstream, &mut work, &deadline).await {
+            let then = self.serve_request(&mut downstream, &mut work, &deadline).await;
+            downstream.count();
+            // The next message is a small one until it turns out otherwise.
+            downstream.connection.set_bulk(false);
+            match then {
                 Then::Next { .. } => {}
                 Then::Close { .. } => {
-                    downstream.close().await;
+                    downstream.close(unsent_limit).await;
                     return None;
                 }
                 Then::Reset { .. } => {
@@ -252,11 +191,57 @@ impl<F: Filter> ProxyOnShard<F> {
                 }
                 Then::Tunnel(upstream) => {
                     if let Some(upstream) = upstream {
-                        self.tunnel(downstream, upstream).await;
+                        tunnel(downstream, upstream).await;
                     }
                     return None;
                 }
             }
+        }
+    }
+
+    /// Waits until the next request has begun; `None` if it has.
+    async fn wait_while_busy(
+        &self,
+        downstream: &mut Downstream,
+        deadline: &Deadline,
+    ) -> Option<Next> {
+        let connection = &mut downstream.connection;
+        let (mut from, mut to) = connection.split();
+        // Answers that need no upstream must not pile up for a client that takes none.
+        deadline.begin(self.settings.timeouts.stream_idle, None);
+        match deadline.guard(to.ready()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => {
+                connection.set_close_reason(CloseReason::DownstreamReset);
+                return Some(Next::Broken);
+            }
+            Err(_) => {
+                connection.set_close_reason(CloseReason::IdleTimeout);
+                return Some(Next::Broken);
+            }
+        }
+        let quiet = if self.shard.is_draining() { QUIET_IN_DRAIN } else { QUIET };
+        let idle = self.settings.timeouts.idle.filter(|idle| *idle <= quiet);
+        deadline.begin(idle.or(Some(quiet)), None);
+        match deadline.guard(poll_fn(|cx| from.poll_receive(cx))).await {
+            Ok(Ok(Some(chunk))) => {
+                from.unreceive(chunk);
+                None
+            }
+            Ok(Ok(None)) => Some(Next::Over),
+            Ok(Err(_)) => {
+                connection.set_close_reason(CloseReason::DownstreamReset);
+                Some(Next::Broken)
+            }
+            Err(_) if self.shard.is_draining() => {
+                connection.set_close_reason(CloseReason::Drain);
+                Some(Next::Over)
+            }
+            Err(_) if idle.is_some() => {
+                connection.set_close_reason(CloseReason::IdleTimeout);
+                Some(Next::Over)
+            }
+            Err(_) => Some(Next::Quiet),
         }
     }
 
@@ -267,25 +252,12 @@ impl<F: Filter> ProxyOnShard<F> {
         work: &mut Work,
         deadline: &Deadline,
     ) -> Next {
-        let quiet = if self.shard.is_draining() { QUIET_IN_DRAIN } else { QUIET };
-        deadline.begin(Some(quiet), None);
+        if let Some(next) = self.wait_while_busy(downstream, deadline).await {
+            return next;
+        }
         let read = {
             let Downstream { connection, incoming, .. } = downstream;
             let (mut from, _) = connection.split();
-            let first = poll_fn(|cx| from.poll_receive(cx));
-            match deadline.guard(first).await {
-                Err(_) if self.shard.is_draining() => {
-                    connection.set_close_reason(CloseReason::Drain);
-                    return Next::Close;
-                }
-                Err(_) => return Next::Quiet,
-                Ok(Ok(Some(chunk))) => from.unreceive(chunk),
-                Ok(Ok(None)) => return Next::Over,
-                Ok(Err(_)) => {
-                    connection.set_close_reason(CloseReason::DownstreamReset);
-                    return Next::Over;
-                }
-            }
             deadline.begin(self.settings.timeouts.head, None);
             let head = incoming.head(&mut from, |bytes, limits| work.request.parse(bytes, limits));
             deadline.guard(head).await
@@ -304,10 +276,14 @@ impl<F: Filter> ProxyOnShard<F> {
                 let error: RequestError = error;
                 (error.status(), error.reason())
             }
+            Err(_) if !downstream.incoming.head_has_begun() => {
+                downstream.connection.set_close_reason(CloseReason::IdleTimeout);
+                return Next::Over;
+            }
             Err(_) => (StatusCode::REQUEST_TIMEOUT, "head_timeout"),
         };
         self.refuse(downstream, deadline, status, reason);
-        Next::Close
+        Next::Refused
     }
 
     /// Answers what is no request.
@@ -392,125 +368,16 @@ impl<F: Filter> ProxyOnShard<F> {
                 "body_timeout",
             ),
         };
-        // The exchange was dropped in the middle: neither connection is of further use.
-        match self.fail(failure, downstream, work, record) {
-            Then::Reset { blame } => Then::Reset { blame },
-            _ => Then::Close { reusable: false },
-        }
-    }
-
-    fn filter_end(&self, record: &Record, state: &RefCell<F::State>, deadline: &Deadline) {
-        let cluster = record.cluster.borrow();
-        let route = record.route.borrow();
-        let outcome =
-            outcome_of(record, cluster.as_deref().map(|c| &*c.name), route.as_deref(), deadline);
-        self.filter.end(&outcome, &mut state.borrow_mut());
-    }
-
-    fn end(
-        &self,
-        exchange: crate::telemetry::Exchange<'_>,
-        record: &Record,
-        work: Option<&Work>,
-        downstream: &Downstream,
-        deadline: &Deadline,
-    ) {
-        let cluster = record.cluster.borrow();
-        let route = record.route.borrow();
-        let failure = record.transport_failure.borrow();
-        let mut outcome =
-            outcome_of(record, cluster.as_deref().map(|c| &*c.name), route.as_deref(), deadline);
-        outcome.transport_failure = failure.as_deref();
-        let mut entry = Entry::new(&outcome);
-        if !self.exchanges().is_logged() {
-            return exchange.end(&entry);
-        }
-        let connection = &downstream.connection;
-        entry.downstream_remote = downstream.client();
-        entry.downstream_local = connection.server_address().ok().flatten();
-        let original_path = record.original_path.borrow();
-        if let Some(work) = work {
-            let request = &work.request;
-            entry.request = Some(Request {
-                method: request.method().as_str(),
-                path: request.path_and_query().as_bytes(),
-                original_path: original_path.as_deref().map(str::as_bytes),
-                authority: request.authority().as_bytes(),
-                protocol: if request.version() == http::Version::HTTP_10 {
-                    "HTTP/1.0"
-                } else {
-                    "HTTP/1.1"
-                },
-                fields: request.headers(),
-            });
-            entry.response = Some(work.response.headers());
-        }
-        exchange.end(&entry);
-    }
-
-    /// Relays bytes after both sides have changed the protocol.
-    async fn tunnel(&self, mut downstream: Box<Downstream>, mut upstream: Box<Upstream>) {
-        struct Counts {
-            listener: std::sync::Arc<ListenerCells>,
-            cluster: std::sync::Arc<ClusterCells>,
-        }
-        impl Meter for Counts {
-            fn received(&self, bytes: usize) {
-                self.listener.received_bytes.add(bytes as u64);
-                self.cluster.sent_bytes.add(bytes as u64);
-            }
-            fn sent(&self, bytes: usize) {
-                self.listener.sent_bytes.add(bytes as u64);
-                self.cluster.received_bytes.add(bytes as u64);
+        if let Some(cluster) = &*record.cluster.borrow() {
+            cluster.http.requests.increment(CodeClass::of(record.upstream_status.get()));
+            if let (Some(blame), Some(Place::Endpoint(target))) =
+                (failure.blame, &*record.place.borrow())
+            {
+                cluster.report(target, blame);
             }
         }
-        let counts = Counts {
-            listener: downstream.connection.counts(),
-            cluster: std::sync::Arc::clone(&upstream.connected.cells),
-        };
-        downstream.connection.watch_for_resets(true);
-        upstream.connected.stream.watch_for_resets(true);
-        let timeouts = Timeouts::default();
-        let ended = relay::pipe(
-            &mut downstream.connection,
-            &mut upstream.connected.stream,
-            &timeouts,
-            &counts,
-        )
-        .await;
-        downstream.connection.set_close_reason(ended.why.into());
+        // The exchange was dropped in the middle, and with it the upstream connection. The client's
+        // is still where its message has been read to.
+        self.fail(failure, downstream, work, record)
     }
-}
-
-/// What came instead of, or as, the next request.
-enum Next {
-    Request,
-    /// Nothing, for a while.
-    Quiet,
-    /// The end of the connection.
-    Over,
-    /// A last answer, or none, and the connection is to be closed in order.
-    Close,
-}
-
-fn outcome_of<'r>(
-    record: &Record,
-    cluster: Option<&'r str>,
-    route: Option<&'r str>,
-    deadline: &Deadline,
-) -> Outcome<'r> {
-    let mut outcome = Outcome::new(record.started);
-    outcome.duration = Duration::from_nanos(deadline.now().saturating_sub(record.began));
-    outcome.upstream_time = record.upstream_time.get();
-    outcome.received = record.received.get();
-    outcome.sent = record.sent.get();
-    outcome.status = record.status.get();
-    outcome.flag = record.flag.get();
-    outcome.details = Some(record.details.get());
-    outcome.termination = record.termination.get();
-    outcome.upstream = record.upstream.get();
-    outcome.upstream_local = record.upstream_local.get();
-    outcome.cluster = cluster;
-    outcome.route = route;
-    outcome
 }

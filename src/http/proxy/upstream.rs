@@ -28,6 +28,7 @@ use crate::{
         connect,
         endpoint::{EndpointId, Target},
         limits::{Claim, Limit},
+        outlier::Outcome,
         pool::{Idle, Pool, PoolKey, PoolLimits},
         view::ClusterView,
     },
@@ -109,6 +110,21 @@ pub(super) enum Unreachable {
     Failed(io::Error),
 }
 
+impl Upstream {
+    /// Counts the bytes since the last call.
+    fn count(&mut self) {
+        let cells = &self.connected.cells;
+        cells.received_bytes.add(self.incoming.take_count());
+        cells.sent_bytes.add(self.outgoing.take_count());
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.count();
+    }
+}
+
 impl Idle for Upstream {
     /// What arrives on a connection that nobody has asked anything makes it useless, as its end does.
     fn is_alive(&mut self) -> bool {
@@ -122,7 +138,8 @@ impl Idle for Upstream {
 pub(super) struct Connections {
     clusters: RefCell<HashMap<Arc<str>, Rc<ClusterOnShard>>>,
     idle: RefCell<IdlePool>,
-    expiring: Cell<bool>,
+    /// When idle connections are looked at next.
+    expires_at: Cell<Option<Instant>>,
 }
 
 struct IdlePool(Pool<Upstream>);
@@ -160,26 +177,41 @@ impl Connections {
         made
     }
 
-    /// Closes idle connections when their time has come, for as long as there are any.
-    fn expire_in_time(self: &Rc<Self>) {
-        if self.expiring.replace(true) {
+    /// Closes idle connections when their time has come, the first of them at `due`, for as long as
+    /// there are any.
+    fn expire_from(self: &Rc<Self>, mut due: Instant) {
+        if self.expires_at.get().is_some_and(|at| at <= due) {
             return;
         }
+        self.expires_at.set(Some(due));
         let connections = Rc::clone(self);
         spawn(async move {
             loop {
-                let next = connections.idle.borrow().0.next_expiry();
-                let Some(next) = next else { break };
-                sleep(next.saturating_duration_since(Instant::now())).await;
-                connections.idle.borrow_mut().0.expire(Instant::now());
+                sleep(due.saturating_duration_since(Instant::now())).await;
+                if connections.expires_at.get() != Some(due) {
+                    // Another one is due before what this one would wait for.
+                    return;
+                }
+                let pool = &mut connections.idle.borrow_mut().0;
+                pool.expire(Instant::now());
+                let next = pool.next_expiry();
+                connections.expires_at.set(next);
+                match next {
+                    Some(next) => due = next,
+                    None => return,
+                }
             }
-            connections.expiring.set(false);
         })
         .detach();
     }
 }
 
 impl ClusterOnShard {
+    /// Tells how a request to an endpoint ended.
+    pub(super) fn report(&self, target: &Target, outcome: Outcome) {
+        self.view.borrow_mut().report(target, outcome, Instant::now());
+    }
+
     fn key(&self, place: &Place) -> PoolKey {
         match place {
             Place::Endpoint(target) => PoolKey::Endpoint(target.id()),
@@ -201,6 +233,9 @@ impl ClusterOnShard {
         let mut upstream = self.connections.idle.borrow_mut().0.get(&key, Instant::now())?;
         upstream.counted.change(PoolState::Active);
         upstream.reused = true;
+        // Not before: a receive that is cancelled is armed again by who waits for it, and nobody
+        // waits for an idle connection.
+        upstream.connected.stream.set_bulk(false);
         Some(upstream)
     }
 
@@ -250,10 +285,13 @@ impl ClusterOnShard {
         if !self.shares_connections() || !upstream.is_alive() {
             return;
         }
+        upstream.count();
         upstream.counted.change(PoolState::Idle);
         let timeout = self.view.borrow_mut().settings().pool_idle();
-        let key = upstream.key;
-        self.connections.idle.borrow_mut().0.put(key, upstream, timeout, Instant::now());
-        self.connections.expire_in_time();
+        let (key, now) = (upstream.key, Instant::now());
+        self.connections.idle.borrow_mut().0.put(key, upstream, timeout, now);
+        if let Some(timeout) = timeout {
+            self.connections.expire_from(now + timeout);
+        }
     }
 }

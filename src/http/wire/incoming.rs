@@ -1,7 +1,7 @@
 //! The messages that a peer sends.
 
 use std::{
-    io,
+    io, mem,
     task::{Context, Poll, ready},
 };
 
@@ -19,6 +19,8 @@ pub(in crate::http) struct Incoming {
     limits: HeadLimits,
     head: HeadReader,
     body: BodyReader,
+    /// Bytes that were read and not counted yet.
+    count: u64,
 }
 
 /// Why there is no head.
@@ -44,7 +46,7 @@ pub(in crate::http) enum BodyFault {
 impl Incoming {
     pub(in crate::http) fn new(limits: HeadLimits) -> Incoming {
         let body = BodyReader::new(ResponseBody::None, limits);
-        Incoming { limits, head: HeadReader::new(), body }
+        Incoming { limits, head: HeadReader::new(), body, count: 0 }
     }
 
     /// Reads a head, which `parse` takes in. `false` if the stream ended before it began.
@@ -66,7 +68,13 @@ impl Incoming {
             };
             let limits = self.limits;
             let progress = self.head.read(&chunk, limits.bytes, |bytes| parse(bytes, &limits));
-            if let HeadProgress::Done(length) = progress.map_err(HeadFault::Refused)? {
+            let progress = progress.map_err(HeadFault::Refused)?;
+            let taken = match progress {
+                HeadProgress::Done(length) => length,
+                HeadProgress::More => chunk.len(),
+            };
+            self.count += taken as u64;
+            if let HeadProgress::Done(length) = progress {
                 chunk.advance(length);
                 if !chunk.is_empty() {
                     from.unreceive(chunk);
@@ -74,6 +82,16 @@ impl Incoming {
                 return Ok(true);
             }
         }
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(in crate::http) fn head_has_begun(&self) -> bool {
+        self.head.has_begun()
+    }
+
+    /// How many bytes were read since the last call.
+    pub(in crate::http) fn take_count(&mut self) -> u64 {
+        mem::take(&mut self.count)
     }
 
     /// The body of the message whose head was just read has this length.
@@ -103,7 +121,10 @@ impl Incoming {
                 self.body.end_of_stream().map_err(BodyFault::Refused)?;
                 return Poll::Ready(Ok(None));
             };
-            if let Some(data) = self.cut(&mut chunk).map_err(BodyFault::Refused)? {
+            let before = chunk.len();
+            let cut = self.cut(&mut chunk).map_err(BodyFault::Refused)?;
+            self.count += (before - chunk.len()) as u64;
+            if let Some(data) = cut {
                 if !chunk.is_empty() {
                     from.unreceive(chunk);
                 }

@@ -4,7 +4,7 @@
 //! body if that is there, small pieces are copied behind it, large ones are sent from where they
 //! are.
 
-use std::{io, num::NonZeroU64};
+use std::{io, mem, num::NonZeroU64};
 
 use crate::{
     http::{
@@ -28,11 +28,13 @@ pub(in crate::http) struct Outgoing {
     written: Option<Output>,
     /// Handed over, and waiting for a start.
     queued: bool,
+    /// Bytes that were handed over and not counted yet.
+    count: u64,
 }
 
 impl Outgoing {
     pub(in crate::http) fn new() -> Outgoing {
-        Outgoing { length: ResponseBody::None, written: None, queued: false }
+        Outgoing { length: ResponseBody::None, written: None, queued: false, count: 0 }
     }
 
     /// Begins a message, whose head `write` writes and whose body has this length. Nothing leaves
@@ -67,6 +69,7 @@ impl Outgoing {
         }
         if !copies {
             self.queue_written(to)?;
+            self.count += piece.len() as u64;
             to.queue(piece)?;
             self.queued = true;
         }
@@ -102,16 +105,23 @@ impl Outgoing {
     pub(in crate::http) fn flush(&mut self, to: &mut Sending<'_>) -> io::Result<()> {
         if let Some(written) = self.written.take() {
             self.queued = false;
+            self.count += written.len() as u64;
             to.start_send(written)
-        } else if std::mem::take(&mut self.queued) {
+        } else if mem::take(&mut self.queued) {
             to.start_send("")
         } else {
             Ok(())
         }
     }
 
+    /// How many bytes were handed over since the last call.
+    pub(in crate::http) fn take_count(&mut self) -> u64 {
+        mem::take(&mut self.count)
+    }
+
     fn queue_written(&mut self, to: &mut Sending<'_>) -> io::Result<()> {
         if let Some(written) = self.written.take() {
+            self.count += written.len() as u64;
             to.queue(written)?;
             self.queued = true;
         }

@@ -1,0 +1,127 @@
+//! A client's connection, and how it comes to its end.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use crate::{
+    connection::Connection,
+    http::{
+        RequestHead, ResponseHead,
+        h1::HeadLimits,
+        wire::{Incoming, Outgoing},
+    },
+    ring::Nanoseconds,
+    runtime::timeout,
+    telemetry::ListenerCells,
+};
+
+use super::replay::Replay;
+
+/// How long, and for how many bytes, what a client still sends is dropped after the last answer,
+/// so that a reset does not take the answer from it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
+
+/// A client's connection.
+pub(super) struct Downstream {
+    pub(super) connection: Connection,
+    pub(super) incoming: Incoming,
+    pub(super) outgoing: Outgoing,
+    pub(super) opened: Nanoseconds,
+    pub(super) cells: Arc<ListenerCells>,
+    client: Option<SocketAddr>,
+}
+
+/// What a busy connection works with.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) request: RequestHead,
+    pub(super) response: ResponseHead,
+    pub(super) replay: Replay,
+    pub(super) scratch: String,
+}
+
+impl Downstream {
+    pub(super) fn new(connection: Connection, limits: HeadLimits) -> Downstream {
+        let opened = connection.now();
+        let client = connection.client_address().ok().flatten();
+        let cells = connection.counts();
+        connection.watch_for_resets(false);
+        Downstream {
+            connection,
+            incoming: Incoming::new(limits),
+            outgoing: Outgoing::new(),
+            opened,
+            cells,
+            client,
+        }
+    }
+
+    pub(super) fn client(&self) -> Option<SocketAddr> {
+        self.client
+    }
+
+    /// Drops what is left of a request's body, and says whether that was all of it. It does not
+    /// wait for bytes.
+    pub(super) fn rest_is_here(&mut self) -> bool {
+        let Downstream { connection, incoming, .. } = self;
+        let (mut from, _) = connection.split();
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            match incoming.poll_body(&mut from, &mut cx) {
+                Poll::Ready(Ok(Some(_))) => {}
+                Poll::Ready(Ok(None)) => return true,
+                Poll::Ready(Err(_)) | Poll::Pending => return false,
+            }
+        }
+    }
+
+    /// Counts the bytes since the last call.
+    pub(super) fn count(&mut self) {
+        self.cells.received_bytes.add(self.incoming.take_count());
+        self.cells.sent_bytes.add(self.outgoing.take_count());
+    }
+
+    /// Waits until the kernel has all that the client was sent, for at most `limit`. A connection
+    /// that is dropped before is reset, so that nobody takes a part of an answer for the whole.
+    pub(super) async fn flush(&mut self, limit: Option<Duration>) {
+        let flushing = self.connection.flush();
+        // Where it fails or takes too long, the drop resets.
+        let _ = match limit {
+            Some(limit) => timeout(limit, flushing).await.unwrap_or(Ok(())),
+            None => flushing.await,
+        };
+    }
+
+    /// Ends the connection so that the client gets what it was sent, also if it goes on sending.
+    pub(super) async fn close(mut self, limit: Option<Duration>) {
+        let whole = self.rest_is_here();
+        self.connection.finish();
+        self.flush(limit).await;
+        let mut cx = Context::from_waker(Waker::noop());
+        if whole && self.connection.poll_receive(&mut cx).is_pending() {
+            // Nothing lies unread that would make the close a reset.
+            return;
+        }
+        let mut dropped = 0;
+        let linger = async {
+            while let Ok(Some(chunk)) = self.connection.receive().await {
+                dropped += chunk.len();
+                if dropped > LINGER_BYTES {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(LINGER, linger).await;
+    }
+}
+
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        self.count();
+    }
+}
