@@ -48,7 +48,7 @@ impl Receiving<'_> {
     }
 
     /// Receives into few large buffers (`true`) or many small ones, as [`Stream::set_bulk`].
-    pub(crate) fn set_bulk(&mut self, bulk: bool) {
+    pub fn set_bulk(&mut self, bulk: bool) {
         self.stream.set_bulk(bulk);
     }
 
@@ -102,7 +102,11 @@ impl Sending<'_> {
 
     /// Hands bytes over that are to leave together with the next ones; they wait for a
     /// [`start_send`](Self::start_send), which must follow.
-    pub(crate) fn queue(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn queue(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
         self.stream.executor.reactor().queue(self.stream.key, payload.into())
     }
 

@@ -180,7 +180,7 @@ impl Stream {
 
     /// Receives into few large buffers (`true`) or many small ones. Large ones cost a bulk transfer
     /// less CPU time; they are scarce, and where none is free small ones serve.
-    pub(crate) fn set_bulk(&self, bulk: bool) {
+    pub fn set_bulk(&self, bulk: bool) {
         if self.bulk.replace(bulk) != bulk {
             let (pool, credit) = if bulk { (LARGE, BULK_CREDIT) } else { (SMALL, CREDIT) };
             self.executor.reactor().use_pool(self.key, pool, credit);
@@ -194,7 +194,7 @@ impl Stream {
 
     /// Whether a reset that comes right behind bytes is to be noticed at once. It costs a poll for
     /// each connection; a protocol that is going to send something notices it then.
-    pub(crate) fn watch_for_resets(&self, watched: bool) {
+    pub fn watch_for_resets(&self, watched: bool) {
         self.executor.reactor().watch(self.key, watched);
     }
 

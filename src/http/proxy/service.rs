@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// How long a connection without a request keeps its working memory.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(50);
 /// How long a connection goes on without a request once the proxy drains.
 const QUIET_IN_DRAIN: Duration = Duration::from_secs(1);
 
