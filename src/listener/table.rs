@@ -132,9 +132,10 @@ impl ListenerEntry {
                 let lookup = Some(LookupResult::Loop);
                 return Verdict::Refuse { reason: RejectReason::Loop, lookup };
             }
-            if self.inbound && table.own.contains(destination.ip()) != Some(true) {
-                return Verdict::Refuse { reason: RejectReason::Blackhole, lookup: Some(lookup) };
-            }
+        }
+        // Whatever serves it: a service that has its target from elsewhere now may not tomorrow.
+        if self.inbound && table.own.contains(destination.ip()) != Some(true) {
+            return Verdict::Refuse { reason: RejectReason::Blackhole, lookup: Some(lookup) };
         }
         Verdict::Serve { route, destination: Some(destination), lookup: Some(lookup) }
     }
