@@ -4,6 +4,8 @@
 mod carried;
 #[path = "redirect/gained.rs"]
 mod gained;
+#[path = "redirect/http.rs"]
+mod http;
 #[path = "stage/kernel.rs"]
 mod kernel;
 mod netns;

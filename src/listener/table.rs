@@ -127,14 +127,13 @@ impl ListenerEntry {
         let Some(route) = matched else {
             return Verdict::Refuse { reason: RejectReason::Blackhole, lookup: Some(lookup) };
         };
-        if route.factory.needs_original_destination() {
-            if table.loops.is_loop(destination) {
-                let lookup = Some(LookupResult::Loop);
-                return Verdict::Refuse { reason: RejectReason::Loop, lookup };
-            }
-            if self.inbound && table.own.contains(destination.ip()) != Some(true) {
-                return Verdict::Refuse { reason: RejectReason::Blackhole, lookup: Some(lookup) };
-            }
+        if route.factory.needs_original_destination() && table.loops.is_loop(destination) {
+            let lookup = Some(LookupResult::Loop);
+            return Verdict::Refuse { reason: RejectReason::Loop, lookup };
+        }
+        // Whatever serves it: a service that has its target from elsewhere now may not tomorrow.
+        if self.inbound && table.own.contains(destination.ip()) != Some(true) {
+            return Verdict::Refuse { reason: RejectReason::Blackhole, lookup: Some(lookup) };
         }
         Verdict::Serve { route, destination: Some(destination), lookup: Some(lookup) }
     }

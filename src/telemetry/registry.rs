@@ -102,7 +102,7 @@ impl Registry {
     }
 
     /// Whom to ask what only the cluster `name` as a whole knows, instead of whom was asked before.
-    /// Its metrics are there for as long as it lives.
+    /// Once it is gone its metrics are 0.
     pub fn set_cluster_state(&self, name: &str, state: Weak<dyn ClusterState>) {
         self.lock().cluster_states.insert(Arc::from(name), state);
     }

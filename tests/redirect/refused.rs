@@ -207,11 +207,14 @@ fn inbound_to_another_host() {
                 "{iptables} -w -t nat -A PREROUTING -p tcp -j REDIRECT --to-ports 15006"
             ));
         }
-        let listener = passthrough("[::]:15006", "inbound").inbound();
-        let proxy = start(&pod, Proxy::builder().shards(2).listener(listener));
-        for foreign in ["10.78.0.2:8080", "[fd78::2]:8080"] {
-            visit_in_vain(&client, foreign);
+        for relay in [Relay::to_original_destination(), Relay::to(["10.78.0.2:8080"])] {
+            let listener = Listener::bind("[::]:15006").unwrap().named("inbound").redirected();
+            let listener = listener.inbound().fallback(relay);
+            let proxy = start(&pod, Proxy::builder().shards(2).listener(listener));
+            for foreign in ["10.78.0.2:8080", "[fd78::2]:8080"] {
+                visit_in_vain(&client, foreign);
+            }
+            all_refused(&proxy, "inbound", 2, LookupResult::Redirected, RejectReason::Blackhole);
         }
-        all_refused(&proxy, "inbound", 2, LookupResult::Redirected, RejectReason::Blackhole);
     });
 }

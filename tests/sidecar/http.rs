@@ -129,6 +129,12 @@ fn a_reload_changes_routes_and_endpoints_under_live_connections() {
     fs::write(sidecar.file(), more).unwrap();
     assert_eq!(sidecar.ask("POST", "/reload").status, 400);
     assert!(client.get("/other", &[HOST]).body.starts_with("second\n"));
+
+    // A cluster that is gone is not shown any more.
+    fs::write(sidecar.file(), config).unwrap();
+    assert_eq!(sidecar.ask("POST", "/reload").status, 200);
+    assert!(client.get("/other", &[HOST]).body.starts_with("first\n"));
+    assert_eq!(sidecar.json("/clusters")["clusters"].as_array().unwrap().len(), 1);
     assert_eq!(sidecar.metric("evenkeel_downstream_connections_total", &["listener=\"web\""]), 1.0);
 }
 

@@ -54,8 +54,6 @@ impl Clusters {
             };
             next.by_name.insert(cluster.name.clone(), known);
         }
-        // They have no settings that could change but what tells them apart.
-        next.passthrough.clone_from(&self.passthrough);
         Ok((next, changes))
     }
 
@@ -67,13 +65,21 @@ impl Clusters {
         self.by_name.values()
     }
 
-    /// The cluster of requests that go on to where their clients were connecting.
+    /// The cluster of requests that go on to where their clients were connecting: the one of `before`
+    /// if it has it, since such a cluster has no settings but what it is known by.
     ///
     /// # Errors
     /// Settings that the library does not take.
-    pub(super) fn passthrough(&mut self, how: Passthrough) -> Result<Arc<Cluster>, Error> {
-        if let Some((_, known)) = self.passthrough.iter().find(|(known, _)| *known == how) {
-            return Ok(Arc::clone(known));
+    pub(super) fn passthrough(
+        &mut self,
+        how: Passthrough,
+        before: &Clusters,
+    ) -> Result<Arc<Cluster>, Error> {
+        let mut known = self.passthrough.iter().chain(&before.passthrough);
+        if let Some((_, cluster)) = known.find(|(known, _)| *known == how) {
+            let cluster = Arc::clone(cluster);
+            self.passthrough.push((how, Arc::clone(&cluster)));
+            return Ok(cluster);
         }
         let mut builder = ClusterSettings::original_destination(Target::PASSTHROUGH);
         for address in how.source.addresses() {

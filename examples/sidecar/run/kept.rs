@@ -14,7 +14,6 @@ use std::{
 use evenkeel::{
     Error, Proxy,
     runtime::spawn,
-    telemetry::ClusterState,
     upstream::{
         cluster::Cluster,
         resolve::{Resolver, ResolverSettings},
@@ -68,7 +67,7 @@ impl Kept {
     /// Something that the library does not take, or a file or thread that the system refuses.
     pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, Error> {
         let (mut clusters, new_settings) = self.clusters.next(config)?;
-        let (routes, new_routes) = self.routes.next(config, &mut clusters)?;
+        let (routes, new_routes) = self.routes.next(config, &mut clusters, &self.clusters)?;
         let logs = self.logs.next(config)?;
         let is_new = |cluster: &&Arc<Cluster>| self.clusters.get(cluster.name()).is_none();
         let new: Vec<_> = clusters.iter().filter(is_new).collect();
@@ -89,9 +88,13 @@ impl Kept {
         let Prepared { clusters, routes, logs, new_settings, new_routes } = prepared;
         new_settings.apply();
         new_routes.apply();
+        for gone in self.clusters.iter().filter(|it| clusters.get(it.name()).is_none()) {
+            // Connections may know it for longer; dashboards need not.
+            proxy.registry().set_cluster_state(gone.name(), Weak::<Cluster>::new());
+        }
         (self.clusters, self.routes, self.logs) = (clusters, routes, logs);
         for cluster in self.clusters.iter() {
-            let state: Weak<dyn ClusterState> = Arc::downgrade(cluster) as Weak<dyn ClusterState>;
+            let state = Arc::downgrade(cluster);
             proxy.registry().set_cluster_state(cluster.name(), state);
             if let Err(error) = self.watch_names(cluster) {
                 tracing::error!("the names of {error}");

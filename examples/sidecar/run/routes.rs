@@ -42,7 +42,8 @@ pub(super) enum Unrouted<'c> {
 }
 
 impl RoutesOfListeners {
-    /// The routes of `config`, with the values of this one for listeners that it still has.
+    /// The routes of `config` to `clusters`, with the values of this one for listeners that it still
+    /// has.
     ///
     /// # Errors
     /// A route or cluster that the library does not take.
@@ -50,10 +51,11 @@ impl RoutesOfListeners {
         &self,
         config: &Config,
         clusters: &mut Clusters,
+        clusters_before: &Clusters,
     ) -> Result<(RoutesOfListeners, Changes), Error> {
         let (mut next, mut changes) = (RoutesOfListeners::default(), Changes(Vec::new()));
         for (name, unrouted) in http_listeners(config) {
-            let content = content(config, name, unrouted, clusters)?;
+            let content = content(config, name, unrouted, clusters, clusters_before)?;
             let routes = match self.0.get(name) {
                 Some(known) => {
                     changes.0.push((known.clone(), content));
@@ -84,6 +86,7 @@ fn content(
     listener: &str,
     unrouted: Unrouted<'_>,
     clusters: &mut Clusters,
+    clusters_before: &Clusters,
 ) -> Result<Content, Error> {
     let invalid = |what: String| Error::Invalid(format!("listener {listener:?}: {what}"));
     let its = config.routes.iter().filter(|route| route.listener == listener);
@@ -96,7 +99,9 @@ fn content(
     let fallback = match unrouted {
         Unrouted::Nowhere => Fallback::NotFound,
         Unrouted::Blackhole => Fallback::Blackhole,
-        Unrouted::Passthrough(how) => Fallback::OriginalDestination(clusters.passthrough(how)?),
+        Unrouted::Passthrough(how) => {
+            Fallback::OriginalDestination(clusters.passthrough(how, clusters_before)?)
+        }
         Unrouted::Cluster(name) => match clusters.get(name) {
             Some(cluster) => Fallback::Cluster(Arc::clone(cluster)),
             None => return Err(invalid(format!("there is no cluster {name:?}"))),

@@ -204,6 +204,10 @@ impl<M: FilterFactory> ServiceFactory for Proxy<M> {
             exchanges: OnceCell::new(),
         }
     }
+
+    fn needs_original_destination(&self) -> bool {
+        self.routes.need_original_destination()
+    }
 }
 
 impl<M> fmt::Debug for Proxy<M> {

@@ -80,6 +80,11 @@ impl Routes {
     ) {
         self.current.store(Arc::new(Value::new(table, clusters, fallback)));
     }
+
+    /// Whether requests may go on to where their connections were going.
+    pub(super) fn need_original_destination(&self) -> bool {
+        matches!(self.current.load().fallback, Fallback::OriginalDestination(_))
+    }
 }
 
 impl fmt::Debug for Routes {

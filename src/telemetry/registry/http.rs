@@ -16,9 +16,7 @@ impl Registry {
             self.collect_http_cluster(name, cells, sink);
         }
         for (name, state) in &groups.cluster_states {
-            if let Some(state) = state.upgrade() {
-                collect_state(name, &*state, sink);
-            }
+            collect_state(name, state.upgrade().as_deref(), sink);
         }
     }
 
@@ -84,12 +82,14 @@ fn collect_requests(
     }
 }
 
-fn collect_state(name: &str, state: &dyn ClusterState, sink: &mut dyn Sink) {
+/// Of a cluster that is gone all is 0: recorders go on with the last value of a gauge for ever.
+fn collect_state(name: &str, state: Option<&dyn ClusterState>, sink: &mut dyn Sink) {
     let cluster = ("cluster", name);
     for limit in CircuitLimit::ALL {
-        let open = f64::from(u8::from(state.is_open(*limit)));
-        sink.gauge(&catalog::CIRCUIT_BREAKER_OPEN, &[cluster, ("limit", limit.as_str())], open);
+        let open = state.is_some_and(|state| state.is_open(*limit));
+        let labels = [cluster, ("limit", limit.as_str())];
+        sink.gauge(&catalog::CIRCUIT_BREAKER_OPEN, &labels, f64::from(u8::from(open)));
     }
-    let ejected = state.ejected_endpoints() as f64;
-    sink.gauge(&catalog::UPSTREAM_EJECTED_ENDPOINTS, &[cluster], ejected);
+    let ejected = state.map_or(0, |state| state.ejected_endpoints());
+    sink.gauge(&catalog::UPSTREAM_EJECTED_ENDPOINTS, &[cluster], ejected as f64);
 }

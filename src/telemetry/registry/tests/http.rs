@@ -146,6 +146,9 @@ fn a_cluster_is_asked_for_as_long_as_it_lives() {
     series.assert("evenkeel_upstream_ejected_endpoints{cluster=reviews}", 2.0);
     new.0.store(false, Relaxed);
     Series::of(&registry).assert(pending, 0.0);
+    new.0.store(true, Relaxed);
     drop((new, as_state));
-    assert!(!Series::of(&registry).0.contains_key(pending));
+    let series = Series::of(&registry);
+    series.assert(pending, 0.0);
+    series.assert("evenkeel_upstream_ejected_endpoints{cluster=reviews}", 0.0);
 }
