@@ -1,0 +1,37 @@
+//! The HTTP proxy through a whole proxy, over real sockets: what origins get, byte for byte, and what
+//! clients do.
+
+#![cfg(feature = "http")]
+
+#[path = "http/answers.rs"]
+mod answers;
+#[path = "http/bodies.rs"]
+mod bodies;
+#[path = "http/chains.rs"]
+mod chains;
+#[path = "http/cuts.rs"]
+mod cuts;
+#[path = "http/draining.rs"]
+mod draining;
+#[path = "http/failures.rs"]
+mod failures;
+#[path = "http/filters.rs"]
+mod filters;
+#[path = "stage/kernel.rs"]
+mod kernel;
+#[path = "http/limits.rs"]
+mod limits;
+#[path = "http/messages.rs"]
+mod messages;
+#[path = "http/persistence.rs"]
+mod persistence;
+#[path = "http/pool.rs"]
+mod pool;
+#[path = "http/requests.rs"]
+mod requests;
+#[path = "http/stage.rs"]
+mod stage;
+#[path = "http/upgrades.rs"]
+mod upgrades;
+#[path = "http/wire.rs"]
+mod wire;

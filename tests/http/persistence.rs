@@ -1,0 +1,287 @@
+//! Connections that carry several requests, and how they end.
+
+use std::{
+    io::Write,
+    thread,
+    time::{Duration, Instant},
+};
+
+use evenkeel::{
+    http::{
+        self, Fallback, Routes, Timeouts,
+        route::{Action, Respond, RouteTable},
+    },
+    telemetry::{CodeClass, ResponseFlag},
+};
+
+use crate::{
+    stage::{Origin, Stage, cluster, eventually, get, ok, route, routes},
+    wire::Wire,
+};
+
+#[test]
+fn a_connection_is_kept_and_closed_as_the_client_says() {
+    let origin = Origin::echo();
+    let stage = Stage::to(origin.address);
+    let mut client = stage.client();
+    for request in 0..100 {
+        let answer = client.ask(get(&format!("/{request}")));
+        assert_eq!(answer.text(), format!("/{request}"));
+        assert_eq!(answer.field("connection"), None);
+    }
+    let last = client.ask("GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(last.closes() && client.is_over());
+    let mut old = stage.client();
+    for _ in 0..2 {
+        let answer = old.ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(answer.field("connection"), Some("keep-alive"));
+    }
+    let answer = old.ask("GET / HTTP/1.0\r\n\r\n");
+    assert!(answer.closes() && old.is_over());
+    assert_eq!(origin.connections(), 1);
+    stage.counted(CodeClass::Success, ResponseFlag::None, 104);
+    stage.is_quiet();
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    // The later a request, the sooner it is answered.
+    let origin = Origin::new(|wire, _| {
+        while let Some(request) = wire.request() {
+            let number: u64 = request.target()[1..].parse().unwrap();
+            thread::sleep(Duration::from_millis(20 - number));
+            wire.send(ok(request.target()));
+        }
+    });
+    let stage = Stage::to(origin.address);
+    let mut client = stage.client();
+    let all: String = (0..20).map(|number| get(&format!("/{number}"))).collect();
+    client.send(all);
+    for number in 0..20 {
+        assert_eq!(client.answer().text(), format!("/{number}"));
+    }
+    assert_eq!(origin.connections(), 1, "one at a time");
+    stage.is_quiet();
+}
+
+/// Routes that answer everything at once.
+fn responding(body: &[u8]) -> Routes {
+    let respond =
+        Respond { status: ::http::StatusCode::OK, content_type: None, body: body.to_vec() };
+    let mut spec = route("/", "nowhere");
+    spec.route.action = Action::Respond(respond);
+    Routes::new(RouteTable::build(vec![spec]).unwrap(), [], Fallback::NotFound)
+}
+
+fn pipeline(stage: &Stage, requests: usize) {
+    let mut reader = stage.client();
+    let mut writer = reader.stream.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        let batch = get("/").repeat(1000);
+        for _ in 0..requests / 1000 {
+            writer.write_all(batch.as_bytes()).unwrap();
+        }
+    });
+    for _ in 0..requests {
+        assert_eq!(reader.answer().status(), 200);
+    }
+    sending.join().unwrap();
+}
+
+#[test]
+fn very_many_pipelined_requests_are_answered() {
+    let stage = Stage::serving(http::proxy(responding(b"ok")));
+    pipeline(&stage, 50_000);
+    stage.counted(CodeClass::Success, ResponseFlag::None, 50_000);
+    stage.is_quiet();
+}
+
+#[test]
+#[ignore = "it takes a minute without optimization"]
+fn a_million_pipelined_requests_are_answered() {
+    pipeline(&Stage::serving(http::proxy(responding(b"ok"))), 1_000_000);
+}
+
+/// How many bytes a client can send that reads nothing.
+fn sent_without_reading(client: &mut Wire, requests: &[u8], most: usize) -> usize {
+    client.stream.set_write_timeout(Some(Duration::from_millis(1500))).unwrap();
+    let mut sent = 0;
+    while sent < most {
+        match client.stream.write(requests) {
+            Ok(length) => sent += length,
+            Err(_) => break,
+        }
+    }
+    sent
+}
+
+#[test]
+fn a_client_that_never_reads_is_not_read_from_for_ever() {
+    const MOST: usize = 256 << 20;
+    let large = Stage::serving(http::proxy(responding(&[b'x'; 4096])));
+    let origin = Origin::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let empty = Stage::to(origin.address);
+    for stage in [&large, &empty] {
+        let mut client = stage.client();
+        let requests = get("/").repeat(100);
+        let sent = sent_without_reading(&mut client, requests.as_bytes(), MOST);
+        assert!(sent < MOST, "answers must not pile up");
+        // Other clients are none the worse.
+        assert!(stage.ask(get("/")).status() < 300);
+        drop(client);
+        stage.is_quiet();
+    }
+}
+
+#[test]
+fn an_answer_before_the_body_is_the_last_and_the_body_is_no_request() {
+    let origin = Origin::new(|wire, _| {
+        wire.head();
+        wire.send(ok("early"));
+        wire.rest();
+    });
+    let stage = Stage::to(origin.address);
+    for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let before = origin.connections();
+        let mut client = stage.client();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+        let answer = client.answer();
+        assert_eq!(answer.text(), "early");
+        assert!(answer.closes());
+        client.send(get("/smuggled"));
+        assert!(client.is_over());
+        let seen = origin.seen()[before..].concat();
+        assert!(!seen.contains("smuggled"), "{seen}");
+        assert_eq!(origin.connections(), before + 1);
+    }
+    stage.is_quiet();
+}
+
+#[test]
+fn an_expectation_is_forwarded_and_so_is_what_comes_of_it() {
+    let origin = Origin::new(|wire, _| {
+        while let Some(head) = wire.head() {
+            assert!(head.contains("\r\nExpect: 100-continue\r\n"), "{head}");
+            if head.starts_with("POST /no ") {
+                wire.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+                continue;
+            }
+            wire.send("HTTP/1.1 100 Continue\r\n\r\n");
+            let body = wire.exactly(5).unwrap();
+            wire.send(ok(body));
+        }
+    });
+    let stage = Stage::to(origin.address);
+    let head = |target: &str| {
+        format!(
+            "POST {target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        )
+    };
+    let mut client = stage.client();
+    for _ in 0..2 {
+        assert_eq!(client.ask(head("/yes")).status(), 100);
+        assert_eq!(client.ask("hello").text(), "hello");
+    }
+    let refused = client.ask(head("/no"));
+    assert_eq!(refused.status(), 403);
+    assert!(refused.closes());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.is_over());
+    // Neither connection is used again: the origin still waits for that body.
+    eventually("the origin's connection has ended", || {
+        stage.ask(head("/no")).status() == 403 && origin.connections() > 1
+    });
+}
+
+#[test]
+fn an_answer_of_the_proxys_own_keeps_the_connection_if_the_body_is_here() {
+    let stage = Stage::serving(http::proxy(responding(b"ok")));
+    let mut client = stage.client();
+    let whole = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    assert!(!client.ask(whole).closes());
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    assert!(!client.ask(chunked).closes());
+    let part = client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello");
+    assert!(part.closes());
+    client.send(get("/smuggled"));
+    assert!(client.is_over());
+    stage.counted(CodeClass::Success, ResponseFlag::None, 3);
+}
+
+#[test]
+fn idle_connections_and_old_ones_are_closed() {
+    let origin = Origin::echo();
+    let mut timeouts = Timeouts::default();
+    timeouts.idle = Some(Duration::from_millis(300));
+    timeouts.max_age = Some(Duration::from_millis(100));
+    let routes = Routes::to(cluster("origin", origin.address));
+    let stage = Stage::serving(http::proxy(routes).timeouts(timeouts));
+    let mut silent = stage.client();
+    let mut quiet = stage.client();
+    assert!(!quiet.ask(get("/")).closes());
+    let began = Instant::now();
+    assert!(silent.is_over() && quiet.is_over());
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let mut old = stage.client();
+    assert!(!old.ask(get("/")).closes());
+    thread::sleep(Duration::from_millis(150));
+    assert!(old.ask(get("/")).closes() && old.is_over());
+    stage.is_quiet();
+}
+
+#[test]
+fn a_slow_reader_gets_all_of_a_last_answer() {
+    const LENGTH: usize = 8 << 20;
+    let origin = Origin::answering(ok(vec![b'x'; LENGTH]));
+    let stage = Stage::to(origin.address);
+    let mut client = stage.client();
+    socket2::SockRef::from(&client.stream).set_recv_buffer_size(16 << 10).unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let head = client.head().unwrap();
+    assert!(head.contains("Connection: close"));
+    // Longer than the proxy waits for a client to close.
+    let mut got = 0;
+    for _ in 0..5 {
+        got += client.exactly(64 << 10).unwrap().len();
+        thread::sleep(Duration::from_millis(600));
+    }
+    got += client.rest().len();
+    assert_eq!(got, LENGTH);
+    stage.counted(CodeClass::Success, ResponseFlag::None, 1);
+}
+
+#[test]
+fn bytes_are_counted_on_both_sides() {
+    let origin = Origin::answering(ok("answer"));
+    let stage = Stage::to(origin.address);
+    let mut client = stage.client();
+    let request =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    for _ in 0..3 {
+        client.ask(request);
+    }
+    drop(client);
+    stage.is_quiet();
+    let registry = stage.proxy.registry();
+    let (listener, cluster) = (registry.listener("web", 0), registry.cluster("origin", 0));
+    assert_eq!(listener.received_bytes.value(), 3 * request.len() as u64);
+    assert_eq!(listener.sent_bytes.value(), 3 * ok("answer").len() as u64);
+    assert_eq!(cluster.received_bytes.value(), 3 * ok("answer").len() as u64);
+    assert_eq!(cluster.sent_bytes.value(), origin.all_seen().len() as u64);
+}
+
+#[test]
+fn routes_answer_and_redirect() {
+    let origin = Origin::echo();
+    let mut rewritten = route("/old", "origin");
+    rewritten.route.rewrite.path = Some(http::route::PathChange::prefix("/new"));
+    rewritten.route.rewrite.host = Some("b.example".to_owned());
+    let table = routes(vec![rewritten], [cluster("origin", origin.address)]);
+    let stage = Stage::serving(http::proxy(table));
+    assert_eq!(stage.ask(get("/old/x?y")).text(), "/new/x?y");
+    assert!(origin.all_seen().contains("Host: b.example\r\n"));
+    let lost = stage.ask(get("/nowhere"));
+    assert_eq!((lost.status(), lost.text()), (404, "404 Not Found: route_not_found\n"));
+    stage.counted(CodeClass::ClientError, ResponseFlag::NoRoute, 1);
+}
