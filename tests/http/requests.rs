@@ -1,7 +1,5 @@
 //! Requests: refused with the right status and nothing forwarded, or forwarded in canonical form.
 
-use std::time::Duration;
-
 use evenkeel::{
     http::{self, Forwarded, Routes},
     telemetry::{CodeClass, ResponseFlag},

@@ -24,11 +24,14 @@ use evenkeel::{
 
 use crate::{kernel, wire::Wire};
 
+/// The bytes of each connection of an origin, in the order in which they came.
+type Seen = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
+
 /// An origin, and what has reached it on each of its connections.
 #[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
-    seen: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    seen: Seen,
 }
 
 impl Origin {
@@ -36,7 +39,7 @@ impl Origin {
     pub(crate) fn new(script: impl Fn(&mut Wire, usize) + Clone + Send + 'static) -> Origin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>> = Arc::default();
+        let seen: Seen = Arc::default();
         let origin = Origin { address, seen: Arc::clone(&seen) };
         thread::spawn(move || {
             for (number, stream) in listener.incoming().flatten().enumerate() {
