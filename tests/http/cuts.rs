@@ -124,8 +124,17 @@ fn cutting_origin(answer: &'static [u8]) -> Origin {
 
 #[test]
 fn an_answer_is_the_same_however_it_is_cut() {
+    // What comes late behind an answer, of an origin that keeps its connection, cannot be told from
+    // the next answer.
+    let ends = |bytes: &[u8], reused| {
+        let text = String::from_utf8_lossy(bytes);
+        reused || text.contains("close") || text.contains("HTTP/1.0")
+    };
     for_each(ANSWERS.len(), |index| {
-        let (method, bytes, expected, _) = ANSWERS[index];
+        let (method, bytes, expected, reused) = ANSWERS[index];
+        if !ends(bytes, reused) {
+            return;
+        }
         let origin = cutting_origin(bytes);
         let stage = Stage::to(origin.address);
         for at in 0..bytes.len() {

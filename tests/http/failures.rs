@@ -164,7 +164,8 @@ fn a_request_that_takes_too_long_is_504_and_its_upstream_connection_is_of_no_use
     let stage = Stage::serving(http::proxy(to_origin).timeouts(timeouts));
     let mut client = stage.client();
     let answer = client.ask(get("/"));
-    assert_eq!((answer.status(), answer.text()), (504, "504 Gateway Timeout: response_timeout\n"));
+    assert_eq!(answer.status(), 504);
+    assert!(answer.text().starts_with("504 Gateway Timeout: response_timeout\nrequest id: "));
     stage.counted(CodeClass::ServerError, ResponseFlag::UpstreamRequestTimeout, 1);
     assert_eq!(client.ask(get("/")).text(), "late", "the client's connection is kept");
     assert_eq!(origin.connections(), 2);

@@ -61,6 +61,7 @@ fn pipelined_requests_are_answered_in_order() {
         assert_eq!(client.answer().text(), format!("/{number}"));
     }
     assert_eq!(origin.connections(), 1, "one at a time");
+    drop(client);
     stage.is_quiet();
 }
 

@@ -63,6 +63,7 @@ fn early_bytes_are_the_next_request_if_the_origin_does_not_switch() {
     assert_eq!(client.answer().text(), "/next");
     let seen = origin.all_seen();
     assert_eq!(seen.matches("X-Request-Id").count(), 2, "both were read as requests: {seen}");
+    drop(client);
     stage.is_quiet();
 }
 
