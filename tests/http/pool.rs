@@ -174,6 +174,7 @@ fn a_connection_that_carried_much_is_pooled_and_watched_like_any_other() {
     let origin = Origin::new(|wire, index| {
         wire.request();
         wire.send(ok(vec![b'x'; 4 << 20]));
+        thread::sleep(Duration::from_millis(100));
         if index > 0 {
             number(wire, index);
         }
@@ -181,7 +182,7 @@ fn a_connection_that_carried_much_is_pooled_and_watched_like_any_other() {
     let stage = Stage::to(origin.address);
     let mut client = stage.client();
     assert_eq!(client.ask(get("/")).body.len(), 4 << 20);
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(400));
     // The origin has closed it meanwhile, so this needs a new one.
     let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
     assert_eq!(client.ask(post).body.len(), 4 << 20);
