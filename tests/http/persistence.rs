@@ -14,10 +14,7 @@ use evenkeel::{
     telemetry::{CodeClass, ResponseFlag},
 };
 
-use crate::{
-    stage::{Origin, Stage, cluster, eventually, get, ok, route, routes},
-    wire::Wire,
-};
+use crate::stage::{Origin, Stage, cluster, eventually, get, ok, route, routes};
 
 #[test]
 fn a_connection_is_kept_and_closed_as_the_client_says() {
