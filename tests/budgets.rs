@@ -5,6 +5,9 @@
 
 #[path = "stage/alone.rs"]
 mod alone;
+#[cfg(feature = "http")]
+#[path = "budgets/http_memory.rs"]
+mod http_memory;
 #[path = "budgets/locked_memory.rs"]
 mod locked_memory;
 #[path = "budgets/memory.rs"]

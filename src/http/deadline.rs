@@ -7,7 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -79,8 +79,12 @@ impl Deadline {
     }
 
     /// Runs `future` for as long as the limits, which it may change meanwhile, allow.
-    pub(super) async fn guard<T>(&self, future: impl Future<Output = T>) -> Result<T, Expired> {
-        let mut future = pin!(future);
+    ///
+    /// It is pinned by the caller: a future that is handed over takes up its room twice.
+    pub(super) async fn guard<T>(
+        &self,
+        mut future: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Expired> {
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => self.poll_expired(cx).map(Err),
@@ -131,7 +135,7 @@ impl Timer {
 mod tests {
     use super::*;
     use crate::runtime::{block_on, sleep};
-    use std::time::Instant;
+    use std::{pin::pin, time::Instant};
 
     const SHORT: Duration = Duration::from_millis(20);
     const LONG: Option<Duration> = Some(Duration::from_secs(60));
@@ -146,7 +150,7 @@ mod tests {
                 deadline.begin(Some(SHORT), None);
                 std::future::pending::<()>().await;
             };
-            assert_eq!(deadline.guard(nearer).await, Err(Expired::End));
+            assert_eq!(deadline.guard(pin!(nearer)).await, Err(Expired::End));
             assert!(began.elapsed() >= SHORT && began.elapsed() < Duration::from_secs(30));
             let further = async {
                 deadline.begin(LONG, LONG);
@@ -154,9 +158,9 @@ mod tests {
                 7
             };
             deadline.begin(Some(SHORT), None);
-            assert_eq!(deadline.guard(further).await, Ok(7));
+            assert_eq!(deadline.guard(pin!(further)).await, Ok(7));
             deadline.begin(None, None);
-            assert_eq!(deadline.guard(sleep(SHORT)).await, Ok(()));
+            assert_eq!(deadline.guard(pin!(sleep(SHORT))).await, Ok(()));
         })
         .unwrap();
     }
@@ -172,8 +176,11 @@ mod tests {
                     deadline.moved();
                 }
             };
-            assert_eq!(deadline.guard(moving).await, Ok(()));
-            assert_eq!(deadline.guard(std::future::pending::<()>()).await, Err(Expired::Idle));
+            assert_eq!(deadline.guard(pin!(moving)).await, Ok(()));
+            assert_eq!(
+                deadline.guard(pin!(std::future::pending::<()>())).await,
+                Err(Expired::Idle)
+            );
         })
         .unwrap();
     }

@@ -49,7 +49,8 @@ pub trait Filter: 'static {
     /// What is kept for one request, from its head to its end.
     type State: Default;
 
-    /// The head of a request has come from `connection`. Nothing of it was sent upstream.
+    /// The head of a request has come from `connection`. Nothing of it was sent upstream. It has the
+    /// fields that the proxy adds, such as `X-Request-Id`.
     async fn request(
         &self,
         head: &mut RequestHead,

@@ -1,4 +1,5 @@
-//! The process that is measured: this test binary once more, as a relay and nothing else.
+//! The process that is measured: this test binary once more, as a relay, or an HTTP proxy, and nothing
+//! else.
 //!
 //! Flows in: an upstream address, a number of shards, and what the process may lock; later a line
 //! that asks for a drain. Flows out: a line for each thing that has happened. It owns the child, which
@@ -21,6 +22,8 @@ use rustix::{
 use socket2::SockRef;
 
 const UPSTREAM: &str = "EVENKEEL_BUDGETS_UPSTREAM";
+/// Whether it is an HTTP proxy.
+const HTTP: &str = "EVENKEEL_BUDGETS_HTTP";
 const SHARDS: &str = "EVENKEEL_BUDGETS_SHARDS";
 /// RLIMIT_MEMLOCK in bytes, for a user without privileges whose number this process picks.
 const LOCKED_MEMORY: &str = "EVENKEEL_BUDGETS_LOCKED_MEMORY";
@@ -40,15 +43,21 @@ pub(crate) struct RelayProcess {
 impl RelayProcess {
     /// With every privilege that the test has.
     pub(crate) fn start(shards: usize) -> RelayProcess {
-        RelayProcess::start_with(shards, None).unwrap()
+        RelayProcess::start_with(shards, None, false).unwrap()
+    }
+
+    /// The same, as an HTTP proxy.
+    #[cfg(feature = "http")]
+    pub(crate) fn start_http(shards: usize) -> RelayProcess {
+        RelayProcess::start_with(shards, None, true).unwrap()
     }
 
     /// As a user that runs nothing else, without privileges, which may lock so many bytes.
     pub(crate) fn start_unprivileged(shards: usize, locked_memory: u64) -> Started {
-        RelayProcess::start_with(shards, Some(locked_memory))
+        RelayProcess::start_with(shards, Some(locked_memory), false)
     }
 
-    fn start_with(shards: usize, locked_memory: Option<u64>) -> Started {
+    fn start_with(shards: usize, locked_memory: Option<u64>, http: bool) -> Started {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         // A longer queue than a listener has by itself: thousands may connect at once.
         SockRef::from(&upstream).listen(4096).unwrap();
@@ -57,6 +66,7 @@ impl RelayProcess {
             .args(["--exact", "process::relay", "--ignored", "--nocapture"])
             .env(UPSTREAM, upstream.local_addr().unwrap().to_string())
             .env(SHARDS, shards.to_string())
+            .envs(http.then_some((HTTP, "1")))
             .envs(locked_memory.map(|bytes| (LOCKED_MEMORY, bytes.to_string())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -126,7 +136,11 @@ fn relay() {
     if let Ok(bytes) = env::var(LOCKED_MEMORY) {
         give_up_privileges(bytes.parse().unwrap());
     }
-    let listener = Listener::bind("127.0.0.1:0").unwrap().serve(Relay::to([upstream]));
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let listener = match env::var_os(HTTP) {
+        None => listener.serve(Relay::to([upstream])),
+        Some(_) => serve_http(listener, &upstream),
+    };
     let proxy = match Proxy::builder().shards(shards).listener(listener).start() {
         Ok(proxy) => proxy,
         Err(refused) => return say(&refused.to_string()),
@@ -138,6 +152,21 @@ fn relay() {
         say("drained");
         lines.next();
     }
+}
+
+#[cfg(feature = "http")]
+fn serve_http(listener: Listener, upstream: &str) -> Listener {
+    use evenkeel::{
+        http::{Routes, proxy},
+        upstream::{cluster::Cluster, settings::ClusterSettings},
+    };
+    let settings = ClusterSettings::builder("origin").endpoint(upstream).build().unwrap();
+    listener.serve(proxy(Routes::to(Cluster::new(settings, std::time::Instant::now(), 1))))
+}
+
+#[cfg(not(feature = "http"))]
+fn serve_http(_: Listener, _: &str) -> Listener {
+    unreachable!("nobody asks for it")
 }
 
 fn say(what: &str) {

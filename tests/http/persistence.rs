@@ -277,6 +277,7 @@ fn routes_answer_and_redirect() {
     assert_eq!(stage.ask(get("/old/x?y")).text(), "/new/x?y");
     assert!(origin.all_seen().contains("Host: b.example\r\n"));
     let lost = stage.ask(get("/nowhere"));
-    assert_eq!((lost.status(), lost.text()), (404, "404 Not Found: route_not_found\n"));
+    assert_eq!(lost.status(), 404);
+    assert!(lost.text().starts_with("404 Not Found: route_not_found\nrequest id: "));
     stage.counted(CodeClass::ClientError, ResponseFlag::NoRoute, 1);
 }

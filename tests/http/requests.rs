@@ -139,6 +139,9 @@ fn an_answer_of_the_proxys_own_names_the_reason_and_the_request() {
     let identified = stage.ask("GET /../x HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n\r\n");
     assert_eq!(identified.text(), "400 Bad Request: path_dot_segment\nrequest id: mine\n");
     assert_eq!(identified.field("x-request-id"), Some("mine"));
+    let given = stage.ask(get("/../x"));
+    let id = given.field("x-request-id").unwrap();
+    assert!(given.text().ends_with(&format!("\nrequest id: {id}\n")), "{given:?}");
 }
 
 #[test]

@@ -65,6 +65,10 @@ impl<F: Filter> ProxyOnShard<F> {
         deadline: &Deadline,
         state: &RefCell<F::State>,
     ) -> Then {
+        // First of all, so that whoever looks at the request finds its id.
+        let (client, via) = (downstream.client(), self.settings.via.as_deref());
+        let Work { request, scratch, .. } = &mut *work;
+        forwarded::write(request, client, self.settings.forwarded, via, scratch);
         let flow = {
             let mut state = Lent::from(state);
             self.filter.request(&mut work.request, &downstream.connection, &mut state).await
@@ -89,14 +93,6 @@ impl<F: Filter> ProxyOnShard<F> {
         if let Some(route) = route {
             apply(&route.request_headers, work.request.headers_mut());
         }
-        let Work { request, scratch, .. } = work;
-        forwarded::write(
-            request,
-            downstream.client(),
-            self.settings.forwarded,
-            self.settings.via.as_deref(),
-            scratch,
-        );
         *record.cluster.borrow_mut() = Some(Rc::clone(&cluster));
         let exchange = Exchange { proxy: self, record, deadline, state, route };
         exchange.forward(downstream, work, &cluster, original).await

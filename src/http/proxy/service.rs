@@ -5,7 +5,6 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    future::poll_fn,
     pin::pin,
     time::Duration,
 };
@@ -209,7 +208,8 @@ impl<F: Filter> ProxyOnShard<F> {
         let (mut from, mut to) = connection.split();
         // Answers that need no upstream must not pile up for a client that takes none.
         deadline.begin(self.settings.timeouts.stream_idle, None);
-        match deadline.guard(to.ready()).await {
+        let ready = deadline.guard(pin!(to.ready())).await;
+        match ready {
             Ok(Ok(())) => {}
             Ok(Err(_)) => {
                 connection.set_close_reason(CloseReason::DownstreamReset);
@@ -223,7 +223,8 @@ impl<F: Filter> ProxyOnShard<F> {
         let quiet = if self.shard.is_draining() { QUIET_IN_DRAIN } else { QUIET };
         let idle = self.settings.timeouts.idle.filter(|idle| *idle <= quiet);
         deadline.begin(idle.or(Some(quiet)), None);
-        match deadline.guard(poll_fn(|cx| from.poll_receive(cx))).await {
+        let received = deadline.guard(pin!(from.receive())).await;
+        match received {
             Ok(Ok(Some(chunk))) => {
                 from.unreceive(chunk);
                 None
@@ -260,7 +261,7 @@ impl<F: Filter> ProxyOnShard<F> {
             let (mut from, _) = connection.split();
             deadline.begin(self.settings.timeouts.head, None);
             let head = incoming.head(&mut from, |bytes, limits| work.request.parse(bytes, limits));
-            deadline.guard(head).await
+            deadline.guard(pin!(head)).await
         };
         let (status, reason) = match read {
             Ok(Ok(true)) => {
@@ -328,7 +329,7 @@ impl<F: Filter> ProxyOnShard<F> {
         let weight = downstream.connection.add_weight(1);
         deadline.begin(self.settings.timeouts.request, self.settings.timeouts.stream_idle);
         let guarded = {
-            let exchange = self.exchange(downstream, work, &record, deadline, &state);
+            let exchange = pin!(self.exchange(downstream, work, &record, deadline, &state));
             deadline.guard(exchange).await
         };
         let then = match guarded {
