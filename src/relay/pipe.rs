@@ -327,27 +327,38 @@ impl Gear {
     }
 }
 
-/// What the peers had taken at the last look, in one number, as there may be very many idle relays;
+/// How far the peers were at the last look, in one number, as there may be very many idle relays;
 /// none where that was not settled.
 #[derive(Default)]
 struct Taken(Option<NonZeroU64>);
 
 impl Taken {
-    /// Whether a peer has taken bytes since the last look. Without one, whether there are any that it
-    /// may be taking. Bytes that were handed over just now are on their way: a look settles nothing.
+    /// The bit that says that some of what was handed over had not been taken.
+    const OUTSTANDING: u64 = 2;
+
+    /// Whether a peer is taking what was handed over earlier: it has taken some since the last look,
+    /// and was not done then or is not now. Without a look before, whether there is any to take.
+    ///
+    /// Bytes that were handed over just now are on their way: a look settles nothing.
     fn look(&mut self, just_moved: bool, peers: [&Stream; 2]) -> bool {
         if just_moved {
             self.0 = None;
             return false;
         }
         // It fails for a connection that is gone, which its own end tells.
-        let deliveries = peers.map(|peer| peer.delivery().unwrap_or_default());
+        let peers = peers.map(|peer| peer.delivery().unwrap_or_default());
+        let outstanding = peers.iter().any(|peer| peer.outstanding);
         // Spread, so that a step of one peer is never undone by one of the other.
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let marks = deliveries[0].mark.wrapping_mul(SPREAD).wrapping_add(deliveries[1].mark);
-        match self.0.replace(NonZeroU64::MIN.saturating_add(marks)) {
-            Some(before) => Some(before) != self.0,
-            None => deliveries.iter().any(|delivery| delivery.outstanding),
+        let marks = peers[0].mark.wrapping_mul(SPREAD).wrapping_add(peers[1].mark);
+        // The highest bits go, for one that makes it no 0 and one that says what is outstanding.
+        let now = NonZeroU64::MIN | (marks << 2) | (u64::from(outstanding) * Self::OUTSTANDING);
+        match self.0.replace(now) {
+            Some(before) => {
+                let moved = (before.get() ^ now.get()) & !Self::OUTSTANDING != 0;
+                moved && (before | now).get() & Self::OUTSTANDING != 0
+            }
+            None => outstanding,
         }
     }
 }
@@ -382,12 +393,12 @@ impl Quiet {
         let Some((timer, _)) = &mut self.timer else { return Poll::Pending };
         while Pin::new(&mut *timer).poll(cx).is_ready() {
             let now = timer.now();
-            let moved = looks(*moved_at == now);
-            if deadline(*moved_at) <= now {
-                if !moved {
-                    return Poll::Ready(());
-                }
+            // At every look, not only when time is up: so the next conclusion rests on the whole of it.
+            if looks(*moved_at == now) {
                 *moved_at = now;
+            }
+            if deadline(*moved_at) <= now {
+                return Poll::Ready(());
             }
             timer.reset_until(deadline(*moved_at));
         }

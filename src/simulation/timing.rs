@@ -91,8 +91,8 @@ fn buffered(random: &mut Random, behaviour: &mut Behaviour) {
     exact(random, behaviour);
     behaviour.window = 8 << 10;
     behaviour.send_buffer = random.pick(&[0, 1, 64, 1024]) << 10;
-    // So that a receive whose limit is not kept brings little more.
-    behaviour.lent = 2;
+    // So that the reader reads no more ahead than its credit.
+    behaviour.limits_receives = true;
 }
 
 /// Sends, from either side of a path, more than is taken at once. Gives the other side.
@@ -112,14 +112,14 @@ fn flood(world: &World, client: Stream, origin: Stream) -> (JoinHandle<Stream>, 
 const FLOOD: u64 = 400 << 10;
 const IDLE: u64 = 1000;
 
-/// Reads so many bytes or a few more, 100 KiB a second: FLOOD takes several times IDLE, and the
-/// credit's worth that a stream reads ahead, and acknowledges, two thirds of IDLE.
+/// Reads so many bytes or a few more, 80 KiB a second: FLOOD takes several times IDLE, and the
+/// credit's worth that a stream reads ahead, and acknowledges, most of IDLE.
 async fn read_slowly(reader: &mut Stream, count: u64) {
     let mut received = 0;
     while received < count {
         let chunk = reader.receive().await.unwrap().expect("it was not cut");
         received += chunk.len() as u64;
-        sleep(milliseconds(chunk.len() as u64 / 100)).await;
+        sleep(milliseconds(chunk.len() as u64 / 80)).await;
     }
 }
 
@@ -128,6 +128,8 @@ fn a_slow_reader_is_not_idle() {
     simulate_with(buffered, |world| async move {
         let timeouts = Timeouts { idle: Some(milliseconds(IDLE)), half_close: None };
         let Path { client, origin, relay } = path(&world, timeouts).await;
+        // At any time between two looks.
+        sleep(milliseconds(world.random().scale(IDLE / 2))).await;
         let (sending, mut reader) = flood(&world, client, origin);
         let started = world.now();
         read_slowly(&mut reader, FLOOD).await;
@@ -145,6 +147,7 @@ fn a_reader_that_stops_is_idle_by_twice_the_time() {
         let timeouts = Timeouts { idle: Some(milliseconds(IDLE)), half_close: None };
         let Path { client, origin, relay } = path(&world, timeouts).await;
         let relay = spawn(ended(world.clone(), relay));
+        sleep(milliseconds(world.random().scale(IDLE / 2))).await;
         let (sending, mut reader) = flood(&world, client, origin);
         let reads = world.random().below(300 << 10) * world.random().below(2);
         read_slowly(&mut reader, reads).await;
@@ -152,7 +155,7 @@ fn a_reader_that_stops_is_idle_by_twice_the_time() {
         let (why, ended_at) = relay.await.unwrap();
         assert_eq!(why, Why::IdleTimeout);
         let took = (ended_at - last).div_ceil(MILLISECOND);
-        let read_ahead = if reads > 0 { IDLE * 2 / 3 + 100 } else { 0 };
+        let read_ahead = if reads > 0 { IDLE * 9 / 10 } else { 0 };
         assert!((IDLE - read_ahead..=2 * IDLE + 2).contains(&took), "after {took} ms");
         sending.cancel().await;
     });
