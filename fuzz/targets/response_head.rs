@@ -5,6 +5,9 @@
 
 #![no_main]
 
+mod by_byte;
+
+use by_byte::read_by_byte;
 use evenkeel::http::{
     Persistence, ResponseBody, ResponseHead,
     h1::{HeadLimits, HeadProgress, HeadReader, Parsed},
@@ -19,22 +22,10 @@ fuzz_target!(|bytes: &[u8]| {
     let mut reader = HeadReader::new();
     let whole = reader.read(bytes, LIMITS.bytes, |bytes| head.parse(bytes, &LIMITS));
 
-    // An error needs the end of its line to be noticed at the latest.
     let end = whole.is_err().then_some(&b"\n"[..]);
-    let (mut dripped, mut reader) = (ResponseHead::new(), HeadReader::new());
-    let mut before = 0;
-    let mut by_byte = Ok(HeadProgress::More);
-    for byte in bytes.chunks(1).chain(end) {
-        by_byte = reader.read(byte, LIMITS.bytes, |bytes| dripped.parse(bytes, &LIMITS));
-        match by_byte {
-            Ok(HeadProgress::More) => before += byte.len(),
-            Ok(HeadProgress::Done(length)) => {
-                by_byte = Ok(HeadProgress::Done(before + length));
-                break;
-            }
-            Err(_) => break,
-        }
-    }
+    let mut dripped = ResponseHead::new();
+    let parse = |bytes: &[u8]| dripped.parse(bytes, &LIMITS);
+    let by_byte = read_by_byte(bytes, end, LIMITS.bytes, parse);
     assert_eq!(by_byte, whole);
 
     let Ok(HeadProgress::Done(length)) = whole else { return };
