@@ -323,10 +323,18 @@ impl RelayOnShard {
 }
 
 /// Counts a relay's bytes under its listener and its cluster, and in its line of the log.
-struct Counts<'r> {
+pub(crate) struct Counts<'r> {
     connection: Arc<ListenerCells>,
     cluster: Arc<ClusterCells>,
     line: Option<Box<Line<'r>>>,
+}
+
+#[cfg(feature = "http")]
+impl Counts<'_> {
+    /// Counts without a line of the log.
+    pub(crate) fn new(connection: Arc<ListenerCells>, cluster: Arc<ClusterCells>) -> Self {
+        Counts { connection, cluster, line: None }
+    }
 }
 
 impl Meter for Counts<'_> {

@@ -3,34 +3,12 @@
 use std::sync::Arc;
 
 use super::{downstream::Downstream, upstream::Upstream};
-use crate::{
-    relay::{self, Meter, Timeouts},
-    telemetry::{ClusterCells, ListenerCells},
-};
-
-struct Counts {
-    listener: Arc<ListenerCells>,
-    cluster: Arc<ClusterCells>,
-}
-
-impl Meter for Counts {
-    fn received(&self, bytes: usize) {
-        self.listener.received_bytes.add(bytes as u64);
-        self.cluster.sent_bytes.add(bytes as u64);
-    }
-
-    fn sent(&self, bytes: usize) {
-        self.listener.sent_bytes.add(bytes as u64);
-        self.cluster.received_bytes.add(bytes as u64);
-    }
-}
+use crate::relay::{self, Counts, Timeouts};
 
 /// Relays bytes until both sides have ended. What either side has sent already goes first.
 pub(super) async fn tunnel(mut downstream: Box<Downstream>, mut upstream: Box<Upstream>) {
-    let counts = Counts {
-        listener: Arc::clone(&downstream.cells),
-        cluster: Arc::clone(&upstream.connected.cells),
-    };
+    let listener = Arc::clone(&downstream.cells);
+    let counts = Counts::new(listener, Arc::clone(&upstream.connected.cells));
     downstream.connection.watch_for_resets(true);
     upstream.connected.stream.watch_for_resets(true);
     let ended = relay::pipe(
