@@ -90,7 +90,7 @@ impl<F: Filter> Exchange<'_, F> {
         upstream.outgoing.begin(&to_upstream, request.body(), |out| {
             request.encode(request.body(), persistence, out);
         });
-        upstream.outgoing.again(&to_upstream, &replay.kept());
+        upstream.outgoing.copy(&to_upstream, &replay.kept());
 
         let is_sent = Cell::new(false);
         let client = (incoming, &mut from_client);

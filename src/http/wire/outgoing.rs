@@ -58,29 +58,25 @@ impl Outgoing {
             Some(_) => piece.len() <= COPY_BEHIND_HEAD,
             None => piece.len() <= COPY_ALWAYS,
         };
-        if chunked || copies {
-            let written = self.written.get_or_insert_with(|| to.output());
-            if chunked {
-                write_chunk_head(size, written);
-            }
-            if copies {
-                written.extend_from_slice(&piece);
-            }
+        if copies {
+            self.copy(to, &piece);
+            return Ok(());
         }
-        if !copies {
-            self.queue_written(to)?;
-            self.count += piece.len() as u64;
-            to.queue(piece)?;
-            self.queued = true;
+        if chunked {
+            write_chunk_head(size, self.written.get_or_insert_with(|| to.output()));
         }
+        self.queue_written(to)?;
+        self.count += piece.len() as u64;
+        to.queue(piece)?;
+        self.queued = true;
         if chunked {
             self.written.get_or_insert_with(|| to.output()).extend_from_slice(CHUNK_END);
         }
         Ok(())
     }
 
-    /// Bytes that were part of the body before, in a message that is sent again.
-    pub(in crate::http) fn again(&mut self, to: &Sending<'_>, bytes: &[u8]) {
+    /// Bytes of the body, copied.
+    pub(in crate::http) fn copy(&mut self, to: &Sending<'_>, bytes: &[u8]) {
         let Some(size) = NonZeroU64::new(bytes.len() as u64) else { return };
         let chunked = self.length == ResponseBody::Chunked;
         let written = self.written.get_or_insert_with(|| to.output());
