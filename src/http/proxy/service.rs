@@ -20,7 +20,7 @@ use super::{
     reject,
     routes::RoutesOnShard,
     tunnel::tunnel,
-    upstream::{Place, Upstream},
+    upstream::Upstream,
 };
 use crate::{
     connection::Connection,
@@ -34,7 +34,7 @@ use crate::{
     runtime::{sleep, timeout},
     service::Service,
     shard::Shard,
-    telemetry::{CloseReason, CodeClass, Exchanges, ResponseFlag, access_log::AccessLogOnShard},
+    telemetry::{CloseReason, Exchanges, ResponseFlag, access_log::AccessLogOnShard},
     upstream::outlier,
 };
 
@@ -370,11 +370,9 @@ impl<F: Filter> ProxyOnShard<F> {
             ),
         };
         if let Some(cluster) = &*record.cluster.borrow() {
-            cluster.http.requests.increment(CodeClass::of(record.upstream_status.get()));
-            if let (Some(blame), Some(Place::Endpoint(target))) =
-                (failure.blame, &*record.place.borrow())
-            {
-                cluster.report(target, blame);
+            cluster.count(record.upstream_status.get());
+            if let Some(place) = &*record.place.borrow() {
+                cluster.report(place, failure.blame);
             }
         }
         // The exchange was dropped in the middle, and with it the upstream connection. The client's

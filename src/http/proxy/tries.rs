@@ -24,7 +24,7 @@ use crate::{
         route::{RetryPolicy, TimeLimit},
     },
     runtime::sleep,
-    telemetry::{CodeClass, ResponseFlag},
+    telemetry::ResponseFlag,
     upstream::{endpoint::Tried, outlier, retry, settings::Policy, view::RetryClaim},
 };
 
@@ -174,15 +174,15 @@ impl<F: Filter> Exchange<'_, F> {
                     }
                 }
             };
-            cluster.http.requests.increment(CodeClass::of(record.upstream_status.get()));
+            cluster.count(record.upstream_status.get());
             if reused && failure.kind == Kind::Ended {
                 let replayable = work.replay.is_complete() && !record.is_answered();
                 if !tries.fresh && tries.idempotent && replayable {
                     tries.fresh = true;
                     continue;
                 }
-            } else if let (Place::Endpoint(target), Some(blame)) = (&place, failure.blame) {
-                cluster.report(target, blame);
+            } else {
+                cluster.report(&place, failure.blame);
             }
             return Err(failure);
         }
@@ -278,14 +278,12 @@ impl<F: Filter> Exchange<'_, F> {
 
     fn report(&self, cluster: &ClusterOnShard, place: &Place, then: &Then) {
         let status = self.record.upstream_status.get();
-        cluster.http.requests.increment(CodeClass::of(status));
+        cluster.count(status);
         let blame = match then {
             Then::Reset { blame } => *blame,
             _ => Some(outlier::Outcome::Answered(status)),
         };
-        if let (Place::Endpoint(target), Some(blame)) = (place, blame) {
-            cluster.report(target, blame);
-        }
+        cluster.report(place, blame);
     }
 }
 

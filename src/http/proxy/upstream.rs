@@ -21,7 +21,7 @@ use crate::{
     },
     runtime::{sleep, spawn},
     shard::Shard,
-    telemetry::{ClusterCells, HttpClusterCells, PoolState},
+    telemetry::{ClusterCells, CodeClass, HttpClusterCells, PoolState},
     upstream::{
         ConnectError, Connected, Source,
         cluster::Cluster,
@@ -207,9 +207,16 @@ impl Connections {
 }
 
 impl ClusterOnShard {
-    /// Tells how a request to an endpoint ended.
-    pub(super) fn report(&self, target: &Target, outcome: Outcome) {
-        self.view.borrow_mut().report(target, outcome, Instant::now());
+    /// Counts a request that has ended, by the status that the upstream gave; 0 for none.
+    pub(super) fn count(&self, status: u16) {
+        self.http.requests.increment(CodeClass::of(status));
+    }
+
+    /// Tells how a request ended, as far as its endpoint is to blame.
+    pub(super) fn report(&self, place: &Place, outcome: Option<Outcome>) {
+        if let (Place::Endpoint(target), Some(outcome)) = (place, outcome) {
+            self.view.borrow_mut().report(target, outcome, Instant::now());
+        }
     }
 
     fn key(&self, place: &Place) -> PoolKey {
