@@ -20,5 +20,7 @@ mod refused;
 #[path = "sidecar/reload.rs"]
 mod reload;
 mod sidecar_binary;
+#[path = "stage/origin.rs"]
+mod stage;
 #[path = "sidecar/web.rs"]
 mod web;

@@ -2,32 +2,11 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     sync::mpsc::{self, Receiver},
-    thread,
 };
 
-/// Serves each connection on a thread of its own.
-pub(crate) fn origin(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let serve = serve.clone();
-            thread::spawn(move || serve(stream));
-        }
-    });
-    address
-}
-
-/// Sends back what each connection sends, until it ends.
-pub(crate) fn echo() -> SocketAddr {
-    origin(|mut stream| {
-        let mut writer = stream.try_clone().unwrap();
-        let _ = std::io::copy(&mut stream, &mut writer);
-        let _ = writer.shutdown(Shutdown::Write);
-    })
-}
+pub(crate) use super::stage::{echo_origin as echo, origin};
 
 /// Sends the same to every connection and closes it.
 pub(crate) fn greeter(greeting: &'static str) -> SocketAddr {
