@@ -48,6 +48,7 @@ impl Receiving<'_> {
     }
 
     /// Receives into few large buffers (`true`) or many small ones, as [`Stream::set_bulk`].
+    #[cfg(feature = "http")]
     pub(crate) fn set_bulk(&mut self, bulk: bool) {
         self.stream.set_bulk(bulk);
     }
@@ -102,6 +103,7 @@ impl Sending<'_> {
 
     /// Hands bytes over that are to leave together with the next ones; they wait for a
     /// [`start_send`](Self::start_send), which must follow.
+    #[cfg(feature = "http")]
     pub(crate) fn queue(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
         self.stream.executor.reactor().queue(self.stream.key, payload.into())
     }

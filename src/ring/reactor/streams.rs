@@ -100,6 +100,7 @@ impl Reactor {
     }
 
     /// Hands bytes over that leave along with the next ones that are sent.
+    #[cfg(feature = "http")]
     pub(crate) fn queue(&self, key: Key, payload: Payload) -> io::Result<()> {
         self.with_stream(key, |stream| stream.send.push(payload))?
     }
