@@ -11,7 +11,7 @@ use evenkeel::{
         self, Fallback, Routes, Timeouts,
         route::{Action, Respond, RouteTable},
     },
-    telemetry::{CodeClass, ResponseFlag},
+    telemetry::{CodeClass, PoolState, ResponseFlag},
 };
 
 use crate::stage::{Origin, Stage, cluster, eventually, get, ok, route, routes};
@@ -280,4 +280,26 @@ fn routes_answer_and_redirect() {
     assert_eq!(lost.status(), 404);
     assert!(lost.text().starts_with("404 Not Found: route_not_found\nrequest id: "));
     stage.counted(CodeClass::ClientError, ResponseFlag::NoRoute, 1);
+}
+
+#[test]
+fn a_client_that_leaves_a_silent_stream_is_noticed() {
+    let origin = Origin::new(|wire, _| {
+        wire.request();
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n");
+        // Ends with the proxy's connection.
+        wire.rest();
+    });
+    let stage = Stage::to(origin.address);
+    let mut client = stage.client();
+    client.send(get("/events"));
+    client.until("event\r\n").unwrap();
+    drop(client);
+    stage.counted(CodeClass::Success, ResponseFlag::DownstreamConnectionTermination, 1);
+    stage.is_quiet();
+    let pool = &stage.proxy.registry().http_cluster("origin", 0).pool;
+    eventually("the origin's connection is given up", || {
+        let states = [PoolState::Active, PoolState::Idle, PoolState::Connecting];
+        states.iter().all(|state| pool.value(*state) == 0)
+    });
 }

@@ -22,16 +22,16 @@ use evenkeel::{
     },
 };
 
-use crate::{kernel, wire::Wire};
-
-/// The bytes of each connection of an origin, in the order in which they came.
-type Seen = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
+use crate::{
+    kernel,
+    wire::{Seen, Wire},
+};
 
 /// An origin, and what has reached it on each of its connections.
 #[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
-    seen: Seen,
+    seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Origin {
@@ -39,11 +39,11 @@ impl Origin {
     pub(crate) fn new(script: impl Fn(&mut Wire, usize) + Clone + Send + 'static) -> Origin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let seen: Seen = Arc::default();
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let origin = Origin { address, seen: Arc::clone(&seen) };
         thread::spawn(move || {
             for (number, stream) in listener.incoming().flatten().enumerate() {
-                let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+                let bytes = Seen::default();
                 seen.lock().unwrap().push(Arc::clone(&bytes));
                 let script = script.clone();
                 thread::spawn(move || script(&mut Wire::new(stream, bytes), number));
@@ -74,9 +74,7 @@ impl Origin {
 
     /// What has reached each connection.
     pub(crate) fn seen(&self) -> Vec<String> {
-        let text = |bytes: &Arc<Mutex<Vec<u8>>>| {
-            bytes.lock().unwrap().iter().copied().map(char::from).collect()
-        };
+        let text = |bytes: &Seen| bytes.lock().unwrap().iter().copied().map(char::from).collect();
         self.seen.lock().unwrap().iter().map(text).collect()
     }
 

@@ -11,10 +11,13 @@ use std::{
 /// A busy machine is no failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// All bytes that have arrived on a connection.
+pub(crate) type Seen = Arc<Mutex<Vec<u8>>>;
+
 pub(crate) struct Wire {
     pub(crate) stream: TcpStream,
     unread: Vec<u8>,
-    seen: Arc<Mutex<Vec<u8>>>,
+    seen: Seen,
 }
 
 /// A message as it was read.
@@ -64,7 +67,7 @@ impl Wire {
         Wire::new(TcpStream::connect(address).unwrap(), Arc::default())
     }
 
-    pub(crate) fn new(stream: TcpStream, seen: Arc<Mutex<Vec<u8>>>) -> Wire {
+    pub(crate) fn new(stream: TcpStream, seen: Seen) -> Wire {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();

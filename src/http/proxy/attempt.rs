@@ -31,6 +31,7 @@ use crate::{
         wire::{BodyFault, Broken, HeadFault, Incoming, Outgoing, forward},
     },
     net::{self, Receiving},
+    ring::Nanoseconds,
     telemetry::ResponseFlag,
     upstream::outlier,
 };
@@ -82,16 +83,7 @@ impl<F: Filter> Exchange<'_, F> {
         let (request, replay, record) = (&*request, &*replay, self.record);
         let (mut from_client, mut to_client) = connection.split();
         let (mut from_upstream, mut to_upstream) = upstream.connected.stream.split();
-        record.upstream_asked.set(self.deadline.now());
-        let persistence = match request.upgrade() {
-            Some(_) => Persistence::Upgrade,
-            None => Persistence::Implied,
-        };
-        upstream.outgoing.begin(&to_upstream, request.body(), |out| {
-            request.encode(request.body(), persistence, out);
-        });
-        upstream.outgoing.copy(&to_upstream, &replay.kept());
-
+        self.begin_request(request, replay, (&mut upstream.outgoing, &to_upstream));
         let is_sent = Cell::new(false);
         let client = (incoming, &mut from_client);
         let mut sending = pin!(self.send_body(
@@ -110,9 +102,7 @@ impl<F: Filter> Exchange<'_, F> {
             Ok(goes_on) => goes_on,
             Err(ended) => return ended,
         };
-        let now = self.deadline.now();
-        let asked = record.upstream_asked.get();
-        record.upstream_time.set(Some(Duration::from_nanos(now.saturating_sub(asked))));
+        record.upstream_time.set(Some(self.since(record.upstream_asked.get())));
         let status = response.status();
         record.upstream_status.set(status.as_u16());
         if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -132,23 +122,11 @@ impl<F: Filter> Exchange<'_, F> {
             let then = self.proxy.answer_with(&answer, request, record, to, is_sent.get());
             return Attempt::Done(then);
         }
-        let age = Duration::from_nanos(self.deadline.now().saturating_sub(*opened));
-        let towards_client = match (length, request.version()) {
-            (ResponseBody::UntilClose, Version::HTTP_11) => ResponseBody::Chunked,
-            (ResponseBody::Chunked, Version::HTTP_10) => ResponseBody::UntilClose,
-            (length, _) => length,
-        };
         // An answer that comes before the request's body is the last: whatever of the body is still
         // to come must not be taken for a request.
-        let keeps = is_sent.get()
-            && self.proxy.keeps(request, age)
-            && towards_client != ResponseBody::UntilClose;
-        let persistence = Persistence::towards(request.version(), keeps);
-        outgoing.begin(&to_client, towards_client, |out| {
-            response.encode(towards_client, persistence, out);
-        });
-        record.status.set(response.status().as_u16());
-
+        let keeps = is_sent.get() && self.proxy.keeps(request, self.since(*opened));
+        let to = (&mut *outgoing, &to_client);
+        let keeps = self.begin_answer(request, response, length, keeps, to);
         let origin = (&mut upstream.incoming, &mut from_upstream);
         let streaming = pin!(self.stream_answer(origin, (outgoing, &mut to_client)));
         if let Err(ended) = self.await_answer(&mut sending, streaming, goes_on).await {
@@ -159,6 +137,50 @@ impl<F: Filter> Exchange<'_, F> {
             && response.version() == Version::HTTP_11
             && length != ResponseBody::UntilClose;
         Attempt::Done(if keeps { Then::Next { reusable } } else { Then::Close { reusable } })
+    }
+
+    /// Writes the head of the request, and what of its body was sent before.
+    fn begin_request(
+        &self,
+        request: &RequestHead,
+        replay: &Replay,
+        (outgoing, to): (&mut Outgoing, &net::Sending<'_>),
+    ) {
+        self.record.upstream_asked.set(self.deadline.now());
+        let persistence = match request.upgrade() {
+            Some(_) => Persistence::Upgrade,
+            None => Persistence::Implied,
+        };
+        outgoing.begin(to, request.body(), |out| {
+            request.encode(request.body(), persistence, out);
+        });
+        outgoing.copy(to, &replay.kept());
+    }
+
+    /// Writes the head of the answer, framed as the client understands it. Says whether the client's
+    /// connection is kept, if it is to be.
+    fn begin_answer(
+        &self,
+        request: &RequestHead,
+        response: &ResponseHead,
+        length: ResponseBody,
+        keeps: bool,
+        (outgoing, to): (&mut Outgoing, &net::Sending<'_>),
+    ) -> bool {
+        let length = match (length, request.version()) {
+            (ResponseBody::UntilClose, Version::HTTP_11) => ResponseBody::Chunked,
+            (ResponseBody::Chunked, Version::HTTP_10) => ResponseBody::UntilClose,
+            (length, _) => length,
+        };
+        let keeps = keeps && length != ResponseBody::UntilClose;
+        let persistence = Persistence::towards(request.version(), keeps);
+        outgoing.begin(to, length, |out| response.encode(length, persistence, out));
+        self.record.status.set(response.status().as_u16());
+        keeps
+    }
+
+    fn since(&self, then: Nanoseconds) -> Duration {
+        Duration::from_nanos(self.deadline.now().saturating_sub(then))
     }
 
     /// Waits for the head of the answer while the request's body is sent.

@@ -66,6 +66,13 @@ pub(super) enum Then {
     Tunnel(Option<Box<Upstream>>),
 }
 
+/// What comes after a connection was busy.
+enum After {
+    Quiet(Box<Downstream>),
+    Tunnel(Box<Downstream>, Box<Upstream>),
+    Over,
+}
+
 /// What came instead of, or as, the next request.
 enum Next {
     Request,
@@ -87,9 +94,16 @@ impl<F: Filter> Service for ProxyOnShard<F> {
             Exchanges::new(cells, self.log.clone())
         });
         let mut downstream = Box::new(Downstream::new(connection, self.settings.head));
-        // A new connection is likely to have a request.
-        while let Some(quiet) = Box::pin(self.serve_busy(downstream)).await {
-            downstream = quiet;
+        loop {
+            // A new connection is likely to have a request.
+            match Box::pin(self.serve_busy(downstream)).await {
+                After::Quiet(quiet) => downstream = quiet,
+                After::Tunnel(downstream, upstream) => {
+                    // Boxed, as most connections never become one.
+                    return Box::pin(tunnel(downstream, upstream)).await;
+                }
+                After::Over => return,
+            }
             let idle = self.settings.timeouts.idle.map(|idle| idle.saturating_sub(QUIET));
             if !self.wait_for_request(&mut downstream, idle).await {
                 return downstream.flush(self.settings.timeouts.stream_idle).await;
@@ -151,27 +165,26 @@ impl<F: Filter> ProxyOnShard<F> {
         false
     }
 
-    /// Serves requests until there is none for a while. Gives the connection back then; `None` if it
-    /// is over.
-    async fn serve_busy(&self, mut downstream: Box<Downstream>) -> Option<Box<Downstream>> {
+    /// Serves requests until there is none for a while.
+    async fn serve_busy(&self, mut downstream: Box<Downstream>) -> After {
         let mut work = Work::default();
         let deadline = Deadline::new();
         let unsent_limit = self.settings.timeouts.stream_idle;
         loop {
             match self.next_request(&mut downstream, &mut work, &deadline).await {
                 Next::Request => {}
-                Next::Quiet => return Some(downstream),
+                Next::Quiet => return After::Quiet(downstream),
                 Next::Over => {
                     downstream.flush(unsent_limit).await;
-                    return None;
+                    return After::Over;
                 }
                 Next::Refused => {
                     downstream.close(unsent_limit).await;
-                    return None;
+                    return After::Over;
                 }
                 Next::Broken => {
                     downstream.connection.reset_on_drop();
-                    return None;
+                    return After::Over;
                 }
             }
             let then = self.serve_request(&mut downstream, &mut work, &deadline).await;
@@ -182,18 +195,14 @@ impl<F: Filter> ProxyOnShard<F> {
                 Then::Next { .. } => {}
                 Then::Close { .. } => {
                     downstream.close(unsent_limit).await;
-                    return None;
+                    return After::Over;
                 }
                 Then::Reset { .. } => {
                     downstream.connection.reset_on_drop();
-                    return None;
+                    return After::Over;
                 }
-                Then::Tunnel(upstream) => {
-                    if let Some(upstream) = upstream {
-                        tunnel(downstream, upstream).await;
-                    }
-                    return None;
-                }
+                Then::Tunnel(Some(upstream)) => return After::Tunnel(downstream, upstream),
+                Then::Tunnel(None) => return After::Over,
             }
         }
     }

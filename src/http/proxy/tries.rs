@@ -2,6 +2,7 @@
 //! be and it may be.
 
 use std::{
+    borrow::Cow,
     cell::Cell,
     net::SocketAddr,
     time::{Duration, Instant},
@@ -32,7 +33,7 @@ use crate::{
 struct Tries<'t> {
     cluster: &'t ClusterOnShard,
     original: Option<SocketAddr>,
-    policy: Option<RetryPolicy>,
+    policy: Option<Cow<'t, RetryPolicy>>,
     backoff: retry::RetryPolicy,
     try_limit: Option<Duration>,
     idempotent: bool,
@@ -209,14 +210,17 @@ impl<F: Filter> Exchange<'_, F> {
     }
 
     /// When the request is tried again, and how.
-    fn retry_policy(&self, cluster: &ClusterOnShard) -> (Option<RetryPolicy>, retry::RetryPolicy) {
+    fn retry_policy(
+        &self,
+        cluster: &ClusterOnShard,
+    ) -> (Option<Cow<'_, RetryPolicy>>, retry::RetryPolicy) {
         let mut view = cluster.view.borrow_mut();
         let of_cluster = view.settings().retry();
         let policy = match self.route.and_then(|route| route.retry.as_ref()) {
-            Some(policy) => Some(policy.clone()),
-            None => of_cluster.map(|of_cluster| RetryPolicy {
-                attempts: of_cluster.attempts,
-                ..RetryPolicy::default()
+            Some(policy) => Some(Cow::Borrowed(policy)),
+            None => of_cluster.map(|of_cluster| {
+                let attempts = of_cluster.attempts;
+                Cow::Owned(RetryPolicy { attempts, ..RetryPolicy::default() })
             }),
         };
         (policy, of_cluster.cloned().unwrap_or_default())
