@@ -189,7 +189,7 @@ fn remove_nominated(fields: &[Header<'_>], headers: &mut Headers) {
 }
 
 /// The elements of a list (RFC 9110 section 5.6.1); empty ones are passed over.
-fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 

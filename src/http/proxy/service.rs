@@ -28,7 +28,7 @@ use crate::{
         Persistence, RequestHead, ResponseBody,
         deadline::{Deadline, Expired},
         filter::Filter,
-        h1::{self, RequestError, write_answer},
+        h1::{self, AnswerForm, RequestError, write_answer},
         wire::HeadFault,
     },
     runtime::{sleep, timeout},
@@ -310,6 +310,7 @@ impl<F: Filter> ProxyOnShard<F> {
             status,
             reason,
             request_id: "",
+            form: AnswerForm::Text,
             persistence: Persistence::Close,
             to_head: false,
         };
