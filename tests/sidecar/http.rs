@@ -331,6 +331,39 @@ fn requests_and_relayed_connections_are_logged() {
 }
 
 #[test]
+fn only_what_is_asked_for_is_logged() {
+    let slow = answering(|request| {
+        if request.line.contains("/slow") {
+            thread::sleep(Duration::from_millis(300));
+        }
+        (200, String::new())
+    });
+    let log = "cluster = 'web'\naccess_log = 'access.log'\n\
+               access_log_only = { errors = true, slower_than = '200ms' }";
+    let config = web(log, slow, "");
+    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let file = sidecar.file().with_file_name("access.log");
+    let address = sidecar.address("web");
+    for (target, status) in [("/fine", 200), ("/a/../wrong", 400), ("/fine", 200), ("/slow", 200)] {
+        assert_eq!(get(address, target, &[HOST]).status(), status);
+    }
+    let logged = lines(&file, 2);
+    assert!(logged[0].contains("/wrong") && logged[1].contains("/slow"), "{logged:?}");
+
+    let sampled =
+        config.replacen("access_log_only", "access_log_sample = 1e-9\naccess_log_only", 1);
+    fs::write(sidecar.file(), sampled).unwrap();
+    assert_eq!(sidecar.ask("POST", "/reload").status, 200);
+    for _ in 0..20 {
+        assert_eq!(get(address, "/a/../wrong", &[HOST]).status(), 400);
+    }
+    fs::write(sidecar.file(), config).unwrap();
+    assert_eq!(sidecar.ask("POST", "/reload").status, 200);
+    assert_eq!(get(address, "/b/../wrong", &[HOST]).status(), 400);
+    assert!(lines(&file, 3)[2].contains("/b/"), "none of the twenty");
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_is_refused() {
     let config = web("cluster = 'web'", teller("web"), "");
     let Some(sidecar) = Sidecar::start(&config) else { return };

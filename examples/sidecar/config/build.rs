@@ -121,6 +121,8 @@ fn access_log(draft: &ListenerDraft<'_>) -> AccessLog {
     AccessLog {
         sink: draft.access_log.clone().unwrap_or(LogSink::Off),
         format: draft.access_log_format.unwrap_or(AccessLogFormat::Istio),
+        sample: draft.access_log_sample.unwrap_or(1.0),
+        only: draft.access_log_only.clone(),
     }
 }
 

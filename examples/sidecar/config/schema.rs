@@ -17,7 +17,7 @@ pub(crate) use self::{
         Cluster, ClusterLimits, ClusterRetry, ClusterSource, ClusterTimeouts, Endpoint, Health,
         Outlier, Policy, ProxyHeaderOut,
     },
-    http::{AccessLog, AccessLogFormat, HttpOptions, LogSink},
+    http::{AccessLog, AccessLogFormat, HttpOptions, LogSink, LoggedOnly},
     listener::{
         Destination, Direction, Fallback, HttpTimeouts, Interception, Listener, ListenerTimeouts,
         Lookup, Passthrough, Protocol, ProxyHeaderIn, RelayTimeouts, Routing, Target, Unmatched,

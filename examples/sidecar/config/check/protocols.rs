@@ -34,11 +34,11 @@ impl Checks<'_, '_> {
                      this out",
                 );
             }
-            if listener.section.has("access_log_format") && !listener.section.has("access_log") {
-                self.findings.warning(
-                    listener.section.key_at("access_log_format"),
-                    "`access_log_format` has no effect: there is no `access_log`",
-                );
+            for key in ["access_log_format", "access_log_sample", "access_log_only"] {
+                if listener.section.has(key) && !listener.section.has("access_log") {
+                    let message = format!("`{key}` has no effect: there is no `access_log`");
+                    self.findings.warning(listener.section.key_at(key), message);
+                }
             }
             let Some(section) = &listener.timeouts.section else { continue };
             for (key, known, needs) in [

@@ -178,6 +178,38 @@ fn in_an_accepting_listener() {
             "cluster = 'c'\naccess_log = 'off'\naccess_log_format = 'clf'",
             "6:21: error: `access_log_format`: …\"istio\", \"json\"",
         ),
+        (
+            "cluster = 'c'\naccess_log_sample = 0.5",
+            "5:1: warning: `access_log_sample` has no effect: there is no `access_log`",
+        ),
+        (
+            "cluster = 'c'\naccess_log = 'stdout'\naccess_log_sample = 0",
+            "6:21: error: `access_log_sample`: 0 would log nothing…\"off\"",
+        ),
+        (
+            "cluster = 'c'\naccess_log = 'stdout'\naccess_log_sample = 1.5",
+            "6:21: error: `access_log_sample`: 1.5 is no share",
+        ),
+        (
+            "cluster = 'c'\naccess_log = 'stdout'\naccess_log_sample = nan",
+            "6:21: error: `access_log_sample`: NaN is no share",
+        ),
+        (
+            "cluster = 'c'\naccess_log = 'stdout'\naccess_log_sample = '10%'",
+            "6:21: error: `access_log_sample`: expected a number such as 0.1, found a string",
+        ),
+        (
+            "cluster = 'c'\naccess_log = 'stdout'\naccess_log_only = { errors = false }",
+            "6:19: error: `access_log_only` leaves nothing to log",
+        ),
+        (
+            "cluster = 'c'\naccess_log = 'stdout'\naccess_log_only = { errors = 1 }",
+            "6:30: error: `errors`: expected true or false, found a whole number",
+        ),
+        (
+            "cluster = 'c'\naccess_log = 'stdout'\naccess_log_only = { errors = true, slower_then = '1s' }",
+            "6:36: error: unknown key `slower_then` in `access_log_only`; did you mean `slower_than`?",
+        ),
         ("clusters = []\ncluster = 'c'", "4:1: error: unknown key `clusters`…in [[route]]"),
         ("cluster = 'c'\n[listener.tls]\nmode = 'off'", "5:11: error: `tls` needs TLS, which"),
         (

@@ -76,6 +76,7 @@ max_connections = 0
 proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -90,6 +91,7 @@ protocol = "tcp"
 max_connections = 0
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -108,6 +110,7 @@ max_connections = 0
 proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -124,6 +127,7 @@ protocol = "tcp"
 max_connections = 0
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -139,6 +143,7 @@ max_connections = 0
 proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -172,10 +177,23 @@ fn every_key_is_taken_and_reads_back() {
     let config = config(EVERY_KEY);
     let printed = config.to_toml().unwrap();
     assert_eq!(self::config(&printed), config, "{printed}");
-    let said_otherwise =
-        ["original_dst = \"none\"", "endpoints = [{", "headers = {", "clusters = [", "policy = {"];
+    let said_otherwise = [
+        "original_dst = \"none\"",
+        "endpoints = [{",
+        "headers = {",
+        "clusters = [",
+        "policy = {",
+        "access_log_only = {",
+    ];
     // Tables that are written inline there.
-    for entry in ["x-canary = \"1\"", "weight = 9", "weight = 0", "hash = \"x-user\""] {
+    for entry in [
+        "x-canary = \"1\"",
+        "weight = 9",
+        "weight = 0",
+        "hash = \"x-user\"",
+        "errors = true",
+        "slower_than = \"500ms\"",
+    ] {
         assert!(printed.contains(entry), "{entry}:\n{printed}");
     }
     for line in EVERY_KEY.lines().filter(|line| line.contains('=')) {
@@ -246,6 +264,7 @@ max_connections = 0
 proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1m"
@@ -272,6 +291,7 @@ max_connections = 0
 proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 half_close = "1h"
