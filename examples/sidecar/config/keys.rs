@@ -105,8 +105,10 @@ pub(super) static LISTENER_TIMEOUTS: Keys = Keys {
     later: &[("handshake", Feature::Tls)],
 };
 
-pub(super) static LISTENER_HTTP: Keys =
-    whole("[listener.http]", &["max_head", "max_fields", "max_body", "forwarded", "via", "paths"]);
+pub(super) static LISTENER_HTTP: Keys = whole(
+    "[listener.http]",
+    &["max_head", "max_fields", "max_body", "forwarded", "via", "paths", "connect"],
+);
 
 pub(super) static ROUTE: Keys = whole(
     "[[route]]",

@@ -91,6 +91,7 @@ fn proxy(spoken: Spoken<'_>, prepared: &Prepared) -> Option<http::Proxy> {
             ..HeadLimits::default()
         })
         .max_body(options.max_body)
+        .connect(options.connect)
         .forwarded(match options.forwarded {
             schema::http::Forwarded::Append => Forwarded::Append,
             schema::http::Forwarded::Replace => Forwarded::Replace,

@@ -108,7 +108,12 @@ impl<F: Filter> ProxyOnShard<F> {
         work: &mut Work,
         record: &Record,
     ) -> Result<Way<'r>, Then> {
-        let path = match normalize(work.request.path(), self.settings.paths) {
+        // CONNECT is about nothing that a path names, as little as OPTIONS * is.
+        let path = match work.request.path() {
+            "" => "*",
+            path => path,
+        };
+        let path = match normalize(path, self.settings.paths) {
             Ok(path) => path,
             Err(refused) => {
                 let (flag, status) =
@@ -172,7 +177,8 @@ impl<F: Filter> ProxyOnShard<F> {
     /// Directs a request to the path in its scratch, and to the host that its route names.
     fn retarget(&self, route: Option<&Route>, work: &mut Work, record: &Record) {
         let Work { request, scratch, .. } = work;
-        if scratch != request.path() && !request.is_asterisk() {
+        let has_path = request.path().starts_with('/');
+        if has_path && scratch != request.path() {
             if let Some(query) = request.query() {
                 let _ = write!(scratch, "?{query}");
             }

@@ -155,8 +155,21 @@ impl<M> Proxy<M> {
     }
 
     /// Other limits for the heads of requests. A head that is split takes up to its limit of memory.
+    /// Whether CONNECT is a method is for [`connect`](Self::connect) to say.
     pub fn head_limits(mut self, limits: HeadLimits) -> Self {
-        self.settings.head = HeadLimits { connect: false, ..limits };
+        self.settings.head = HeadLimits { connect: self.settings.head.connect, ..limits };
+        self
+    }
+
+    /// Takes CONNECT (RFC 9110 section 9.3.6). Default: no, 501.
+    ///
+    /// It ends here: the client gets a TCP connection to an endpoint of the cluster that its request
+    /// is routed to, and is answered with 200 once that stands; then bytes are relayed. What the client
+    /// names is only what routes look at, host and port as any other request's, never where it gets.
+    /// It has no path, so of paths only the prefix `/` matches. Where it is refused the
+    /// connection is closed, since its client may have sent more already, which is no request.
+    pub fn connect(mut self, takes: bool) -> Self {
+        self.settings.head.connect = takes;
         self
     }
 

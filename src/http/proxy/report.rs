@@ -54,9 +54,14 @@ impl<F: Filter> ProxyOnShard<F> {
         let original_path = record.original_path.borrow();
         if let Some(work) = work {
             let request = &work.request;
+            // The target of a CONNECT is an authority.
+            let path = match request.path_and_query() {
+                "" => request.authority(),
+                path => path,
+            };
             entry.request = Some(Request {
                 method: request.method().as_str(),
-                path: request.path_and_query().as_bytes(),
+                path: path.as_bytes(),
                 original_path: original_path.as_deref().map(str::as_bytes),
                 authority: request.authority().as_bytes(),
                 protocol: if request.version() == http::Version::HTTP_10 {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::{
     Settings,
@@ -127,6 +127,8 @@ impl<F: Filter> ProxyOnShard<F> {
     /// Whether a connection carries another request after this one.
     pub(super) fn keeps(&self, request: &RequestHead, age: Duration) -> bool {
         request.keep_alive()
+            // What follows a CONNECT that was not granted may have been meant for the tunnel.
+            && *request.method() != Method::CONNECT
             && !self.shard.is_draining()
             && self.settings.timeouts.max_age.is_none_or(|most| age < most)
     }

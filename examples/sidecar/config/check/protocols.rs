@@ -34,6 +34,15 @@ impl Checks<'_, '_> {
                      this out",
                 );
             }
+            if protocol == Protocol::Auto
+                && let Some((section, options)) = &listener.http
+                && options.connect
+            {
+                self.findings.error(
+                    section.key_at("connect"),
+                    "`connect` needs `protocol = \"http\"`: `\"auto\"` does not take CONNECT for HTTP",
+                );
+            }
             for key in ["access_log_format", "access_log_sample", "access_log_only"] {
                 if listener.section.has(key) && !listener.section.has("access_log") {
                     let message = format!("`{key}` has no effect: there is no `access_log`");

@@ -149,6 +149,7 @@ fn http_options(section: &Section<'_>, findings: &mut Findings) -> HttpOptions {
         forwarded: section.read("forwarded", findings, choice_of).unwrap_or(default.forwarded),
         via: section.read("via", findings, via).unwrap_or(default.via),
         paths: section.read("paths", findings, choice_of).unwrap_or(default.paths),
+        connect: section.read("connect", findings, yes_or_no).unwrap_or(default.connect),
     }
 }
 

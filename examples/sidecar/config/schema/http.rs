@@ -26,6 +26,9 @@ pub(crate) struct HttpOptions {
     pub(crate) via: Option<String>,
     /// Default: `refuse`.
     pub(crate) paths: PathPolicy,
+    /// Whether CONNECT is taken: a client that is routed to a cluster by the host and port that it
+    /// names gets a connection to one of its endpoints. Default: no.
+    pub(crate) connect: bool,
 }
 
 impl Default for HttpOptions {
@@ -37,6 +40,7 @@ impl Default for HttpOptions {
             forwarded: Forwarded::Append,
             via: None,
             paths: PathPolicy::Refuse,
+            connect: false,
         }
     }
 }

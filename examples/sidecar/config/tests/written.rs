@@ -280,6 +280,7 @@ max_body = "off"
 forwarded = "append"
 via = "off"
 paths = "refuse"
+connect = false
 
 [[listener]]
 name = "either"
@@ -308,6 +309,7 @@ max_body = "off"
 forwarded = "append"
 via = "off"
 paths = "refuse"
+connect = false
 
 [[route]]
 name = "route-1"

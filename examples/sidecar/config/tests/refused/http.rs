@@ -116,6 +116,27 @@ fn in_a_route() {
 }
 
 #[test]
+fn in_what_http_listeners_may_say() {
+    for (lines, expected) in [
+        (
+            "protocol = 'http'\nhttp.connect = 'yes'",
+            "4:16: error: `connect`: expected true or false",
+        ),
+        (
+            "protocol = 'auto'\nhttp.connect = true",
+            "4:6: error: `connect` needs `protocol = \"http\"`",
+        ),
+        ("http.connect = true", "3:1: error: [listener.http] needs"),
+    ] {
+        let text = format!(
+            "[[listener]]\nname = 'l'\n{lines}\nbind = '0.0.0.0:1'\ncluster = 'c'\n\
+             [[cluster]]\nname = 'c'\nendpoints = ['10.0.0.2:2']\n"
+        );
+        assert_said(&text, &host(), &[expected]);
+    }
+}
+
+#[test]
 fn in_a_cluster_of_http() {
     let cluster = |lines: &str| {
         format!(
