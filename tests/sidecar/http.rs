@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr},
     path::Path,
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    origin::{echo, exchange, refusing},
+    origin::{echo, exchange, origin, refusing},
     process::{HEAD, Sidecar, eventually},
     web::{Client, answering, get, teller},
 };
@@ -26,6 +27,15 @@ fn web(lines: &str, origin: SocketAddr, rest: &str) -> String {
         "{HEAD}[[listener]]\nname = 'web'\nbind = '127.0.0.1:0'\nprotocol = 'http'\n{lines}\n\
          [[cluster]]\nname = 'web'\nendpoints = ['{origin}']\n{rest}\n"
     )
+}
+
+/// Takes what comes for as long as the other side likes, and says nothing.
+fn silent() -> SocketAddr {
+    origin(|mut stream| {
+        let mut bytes = [0; 64];
+        while stream.read(&mut bytes).is_ok_and(|length| length > 0) {}
+        thread::sleep(Duration::from_secs(10));
+    })
 }
 
 const HOST: &str = "Host: a.example";
@@ -160,7 +170,6 @@ fn times_and_sizes_are_limited_as_the_listener_says() {
     assert_eq!(get(address, "/", &[HOST, "a: 1", "b: 1", "c: 1", "d: 1", "e: 1"]).status(), 431);
     assert_eq!(get(address, "/", &[HOST, "Content-Length: 11", "", "01234567890"]).status(), 413);
 
-    use std::io::Write as _;
     let mut dripping = Client::connect(address);
     dripping.stream().write_all(b"GET / HTTP/1.1\r\nHos").unwrap();
     assert_eq!(dripping.read().unwrap().status(), 408);
@@ -169,6 +178,29 @@ fn times_and_sizes_are_limited_as_the_listener_says() {
     assert!(idle.read().is_none(), "closed when it is idle");
     let closed = ["listener=\"web\"", "reason=\"idle_timeout\""];
     sidecar.metric_becomes("evenkeel_downstream_connections_closed_total", &closed, 1.0);
+}
+
+#[test]
+fn a_tunnel_is_opened_where_that_is_enabled_and_ends_as_the_listener_says() {
+    for (timeout, half_closes, reason) in
+        [("idle", false, "idle_timeout"), ("half_close", true, "half_close_timeout")]
+    {
+        let lines = format!("cluster = 'web'\nhttp.connect = true\ntimeouts.{timeout} = '300ms'");
+        let Some(sidecar) = Sidecar::start(&web(&lines, silent(), "")) else { return };
+        let mut client = sidecar.connect("web");
+        client
+            .write_all(b"CONNECT any.example:443 HTTP/1.1\r\nHost: any.example\r\n\r\nhi")
+            .unwrap();
+        let mut stands = [0; 19];
+        client.read_exact(&mut stands).unwrap();
+        assert_eq!(&stands, b"HTTP/1.1 200 OK\r\n\r\n");
+        if half_closes {
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+        assert!(matches!(client.read(&mut stands), Ok(0) | Err(_)), "closed when nothing moves");
+        let closed = ["listener=\"web\"", &format!("reason=\"{reason}\"")];
+        sidecar.metric_becomes("evenkeel_downstream_connections_closed_total", &closed, 1.0);
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::{
     schema::{
         AccessLog, AccessLogFormat, Balance, Cluster, Config, Destination, Direction, Endpoint,
         Fallback, HttpOptions, HttpTimeouts, Interception, Listener, ListenerTimeouts, LogFormat,
-        LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut, RelayTimeouts,
-        Route, Routing, Shards, Target, Unmatched,
+        LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut, Route, Routing,
+        Shards, Target, Unmatched,
     },
 };
 
@@ -132,8 +132,6 @@ fn http(draft: &ListenerDraft<'_>) -> Option<HttpOptions> {
 }
 
 fn timeouts(draft: &TimeoutsDraft<'_>, protocol: Protocol) -> ListenerTimeouts {
-    let relay = RelayTimeouts::default();
-    let relay = RelayTimeouts { half_close: draft.half_close.unwrap_or(relay.half_close) };
     let http = HttpTimeouts::default();
     let http = HttpTimeouts {
         head: draft.head.unwrap_or(http.head),
@@ -142,14 +140,13 @@ fn timeouts(draft: &TimeoutsDraft<'_>, protocol: Protocol) -> ListenerTimeouts {
         max_age: draft.max_age.unwrap_or(http.max_age),
     };
     let idle = draft.idle.or(match protocol {
-        Protocol::Tcp => Some(Some(RelayTimeouts::IDLE)),
-        Protocol::Http => Some(Some(HttpTimeouts::IDLE)),
-        Protocol::Auto => None,
+        Protocol::Tcp => Some(Some(ListenerTimeouts::IDLE)),
+        Protocol::Http | Protocol::Auto => None,
     });
     let detect = draft.detect.unwrap_or(ListenerTimeouts::DETECT);
     ListenerTimeouts {
         idle,
-        relay: protocol.may_be_tcp().then_some(relay),
+        half_close: draft.half_close.unwrap_or(Some(ListenerTimeouts::HALF_CLOSE)),
         http: protocol.may_be_http().then_some(http),
         detect: (protocol == Protocol::Auto).then_some(detect),
     }

@@ -11,8 +11,8 @@ use evenkeel::{
 
 use super::kept::Prepared;
 use crate::config::schema::{
-    self, AccessLog, Cluster, ClusterSource, HttpOptions, HttpTimeouts, ListenerTimeouts,
-    Passthrough, Protocol, ProxyHeaderOut, RelayTimeouts, Target,
+    self, AccessLog, Cluster, ClusterSource, HttpOptions, ListenerTimeouts, Passthrough, Protocol,
+    ProxyHeaderOut, Target,
 };
 
 /// What a listener of either kind says about its connections.
@@ -162,19 +162,20 @@ fn to_cluster(cluster: &Cluster) -> Relay {
 
 fn relay_timeouts(from: &ListenerTimeouts) -> Timeouts {
     let mut timeouts = Timeouts::default();
-    timeouts.idle = from.idle.unwrap_or(Some(RelayTimeouts::IDLE));
-    timeouts.half_close = from.relay.clone().unwrap_or_default().half_close;
+    timeouts.idle = from.idle.unwrap_or(Some(ListenerTimeouts::IDLE));
+    timeouts.half_close = from.half_close;
     timeouts
 }
 
 fn http_timeouts(from: &ListenerTimeouts) -> http::Timeouts {
     let of_http = from.http.clone().unwrap_or_default();
     let mut timeouts = http::Timeouts::default();
-    timeouts.idle = from.idle.unwrap_or(Some(HttpTimeouts::IDLE));
+    timeouts.idle = from.idle.unwrap_or(timeouts.idle);
     timeouts.head = of_http.head;
     timeouts.request = of_http.request;
     timeouts.stream_idle = of_http.stream_idle;
     timeouts.max_age = of_http.max_age;
+    timeouts.tunnel = relay_timeouts(from);
     timeouts
 }
 

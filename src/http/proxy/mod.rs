@@ -37,7 +37,7 @@ pub use self::{
     service::ProxyOnShard,
 };
 use super::{filter::Filter, h1::HeadLimits, route::PathPolicy};
-use crate::{service::ServiceFactory, shard::Shard, telemetry::access_log::AccessLog};
+use crate::{relay, service::ServiceFactory, shard::Shard, telemetry::access_log::AccessLog};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Timeouts {
     pub stream_idle: Option<Duration>,
     /// The age from which a connection's next answer says that it is the last. Default: none.
     pub max_age: Option<Duration>,
+    /// Those of the relay that a connection becomes after an upgrade or a CONNECT. Default 1 h each.
+    pub tunnel: relay::Timeouts,
 }
 
 impl Default for Timeouts {
@@ -64,6 +66,7 @@ impl Default for Timeouts {
             request: None,
             stream_idle: Some(Duration::from_secs(300)),
             max_age: None,
+            tunnel: relay::Timeouts::default(),
         }
     }
 }

@@ -100,7 +100,8 @@ impl<F: Filter> Service for ProxyOnShard<F> {
                 After::Quiet(quiet) => downstream = quiet,
                 After::Tunnel(downstream, upstream) => {
                     // Boxed, as most connections never become one.
-                    return Box::pin(tunnel(downstream, upstream)).await;
+                    let timeouts = &self.settings.timeouts.tunnel;
+                    return Box::pin(tunnel(downstream, upstream, timeouts)).await;
                 }
                 After::Over => return,
             }

@@ -51,7 +51,6 @@ impl Checks<'_, '_> {
             }
             let Some(section) = &listener.timeouts.section else { continue };
             for (key, known, needs) in [
-                ("half_close", protocol.may_be_tcp(), "\"tcp\"` or `\"auto\""),
                 ("head", protocol.may_be_http(), "\"http\"` or `\"auto\""),
                 ("request", protocol.may_be_http(), "\"http\"` or `\"auto\""),
                 ("stream_idle", protocol.may_be_http(), "\"http\"` or `\"auto\""),

@@ -221,8 +221,8 @@ fn in_an_accepting_listener() {
             "5:10: error: `head` needs `protocol = \"http\"` or `\"auto\"`: set it, or leave",
         ),
         (
-            "cluster = 'c'\nprotocol = 'http'\ntimeouts.half_close = '1s'",
-            "6:10: error: `half_close` needs `protocol = \"tcp\"`",
+            "cluster = 'c'\ntimeouts.max_age = '1s'",
+            "5:10: error: `max_age` needs `protocol = \"http\"`",
         ),
         (
             "cluster = 'c'\nprotocol = 'http'\ntimeouts.detect = '1s'",

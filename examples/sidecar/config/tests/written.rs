@@ -267,7 +267,7 @@ access_log_format = "istio"
 access_log_sample = 1.0
 
 [listener.timeouts]
-idle = "1m"
+half_close = "1h"
 head = "10s"
 request = "off"
 stream_idle = "5m"
