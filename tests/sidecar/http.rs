@@ -312,6 +312,26 @@ fn names_of_endpoints_are_resolved() {
     assert_eq!(endpoint["address"], origin.to_string());
 }
 
+#[test]
+fn names_are_resolved_for_relayed_connections_too() {
+    let port = echo().port();
+    for protocol in ["tcp", "auto"] {
+        let config = format!(
+            "{HEAD}[[listener]]\nname = 'l'\nbind = '127.0.0.1:0'\nprotocol = '{protocol}'\n\
+             cluster = 'echo'\n[[cluster]]\nname = 'echo'\nendpoints = ['{}', 'localhost:{port}']\n",
+            refusing()
+        );
+        let Some(sidecar) = Sidecar::start(&config) else { return };
+        // Sooner than an HTTP client would be, and no request.
+        exchange(&mut sidecar.connect("l"), b"\0 hello");
+        let failures = ["cluster=\"echo\"", "reason=\"refused\""];
+        sidecar.metric_becomes("evenkeel_upstream_connect_failures_total", &failures, 1.0);
+        let endpoint = &sidecar.json("/clusters")["clusters"][0]["endpoints"][1];
+        assert_eq!(endpoint["name"], format!("localhost:{port}"));
+        assert_eq!(endpoint["address"], format!("127.0.0.1:{port}"));
+    }
+}
+
 /// The lines of a log once there are as many.
 fn lines(log: &Path, count: usize) -> Vec<String> {
     let read = || fs::read_to_string(log).unwrap_or_default();

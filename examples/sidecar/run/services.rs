@@ -1,6 +1,8 @@
 //! The services of listeners: what becomes of their connections. In: what a listener of either kind
 //! says, and what was prepared for it. Out: its service.
 
+use std::sync::Arc;
+
 use evenkeel::{
     Connection, Detect, Listener, Relay, Service, ServiceFactory,
     http::{self, Forwarded, h1::HeadLimits, route::PathPolicy},
@@ -11,8 +13,8 @@ use evenkeel::{
 
 use super::kept::Prepared;
 use crate::config::schema::{
-    self, AccessLog, Cluster, ClusterSource, HttpOptions, ListenerTimeouts, Passthrough, Protocol,
-    ProxyHeaderOut, Target,
+    self, AccessLog, Cluster, HttpOptions, ListenerTimeouts, Passthrough, Protocol, ProxyHeaderOut,
+    Target,
 };
 
 /// What a listener of either kind says about its connections.
@@ -116,7 +118,15 @@ fn relay(spoken: Spoken<'_>, clusters: &[Cluster], prepared: &Prepared) -> Optio
         Target::Passthrough => passthrough(spoken.passthrough),
         Target::Blackhole => return None,
         // A cluster that is named exists: the configuration was checked.
-        Target::Cluster(name) => to_cluster(clusters.iter().find(|it| it.name == *name)?),
+        Target::Cluster(name) => {
+            let header = clusters.iter().find(|it| it.name == *name)?.proxy_protocol;
+            let cluster = Arc::clone(prepared.clusters.get(name)?);
+            Relay::to_cluster(cluster).proxy_header(match header {
+                ProxyHeaderOut::Off => ProxyHeader::Off,
+                ProxyHeaderOut::V1 => ProxyHeader::V1,
+                ProxyHeaderOut::V2 => ProxyHeader::V2,
+            })
+        }
     };
     let relay = relay.timeouts(relay_timeouts(spoken.timeouts));
     Some(match prepared.logs.get(spoken.access_log) {
@@ -132,29 +142,6 @@ fn passthrough(options: Option<&Passthrough>) -> Relay {
         relay = relay.source(&address.to_string());
     }
     match options.mark {
-        Some(mark) => relay.mark(mark.get()),
-        None => relay,
-    }
-}
-
-fn to_cluster(cluster: &Cluster) -> Relay {
-    let mut relay = Relay::to(cluster.endpoints.iter().map(|it| it.address.to_string()))
-        .cluster(&cluster.name)
-        .connect_timeout(Some(cluster.timeouts.connect))
-        .proxy_header(match cluster.proxy_protocol {
-            ProxyHeaderOut::Off => ProxyHeader::Off,
-            ProxyHeaderOut::V1 => ProxyHeader::V1,
-            ProxyHeaderOut::V2 => ProxyHeader::V2,
-        });
-    match cluster.source {
-        ClusterSource::Client => relay = relay.transparent_source(),
-        ClusterSource::Address(source) => {
-            for address in source.addresses() {
-                relay = relay.source(&address.to_string());
-            }
-        }
-    }
-    match cluster.mark {
         Some(mark) => relay.mark(mark.get()),
         None => relay,
     }
