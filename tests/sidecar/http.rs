@@ -60,10 +60,12 @@ fn requests_go_where_their_routes_say() {
         listener = 'web'
         hosts = ['*.old.example']
         redirect = {{ scheme = 'https', host = 'new.example', status = 308 }}
+        response_headers = {{ set = {{ strict-transport-security = 'max-age=1' }} }}
         [[route]]
         listener = 'web'
         path = '/teapot'
-        respond = {{ status = 418, body = 'short and stout' }}
+        respond = {{ status = 418, body = 'short and stout', content_type = 'text/plain' }}
+        response_headers = {{ remove = ['content-type'], add = {{ x-spout = '1' }} }}
         "#,
         teller("canary")
     );
@@ -87,9 +89,11 @@ fn requests_go_where_their_routes_say() {
     let answer = client.get("/p?q", &["Host: c.old.example"]);
     assert_eq!(answer.status(), 308);
     assert_eq!(answer.field("location"), Some("https://new.example/p?q"));
+    assert_eq!(answer.field("strict-transport-security"), Some("max-age=1"));
 
     let answer = client.get("/teapot", &[HOST]);
     assert_eq!((answer.status(), answer.body.as_str()), (418, "short and stout"));
+    assert_eq!((answer.field("content-type"), answer.field("x-spout")), (None, Some("1")));
     let requests = ["listener=\"web\"", "code=\"2xx\""];
     sidecar.metric_becomes("evenkeel_requests_total", &requests, 2.0);
     sidecar.metric_becomes("evenkeel_upstream_requests_total", &["cluster=\"canary\""], 1.0);

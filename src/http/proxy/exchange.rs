@@ -146,7 +146,10 @@ impl<F: Filter> ProxyOnShard<F> {
                         let answer = direct(action, request, &path);
                         record.details.set("direct_response");
                         return Err(match answer {
-                            Some(answer) => self.answer(&answer, downstream, work, record),
+                            Some(mut answer) => {
+                                apply(&route.response_headers, answer.headers_mut());
+                                self.answer(&answer, downstream, work, record)
+                            }
                             None => self.fail(Failure::no_cluster(), downstream, work, record),
                         });
                     }
