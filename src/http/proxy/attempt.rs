@@ -113,7 +113,7 @@ impl<F: Filter> Exchange<'_, F> {
         }
 
         let length = response.body(request.method());
-        upstream.incoming.begin_body(length);
+        upstream.incoming.begin_body(length, response.hop_by_hop());
         if let Some(route) = self.route {
             apply(&route.response_headers, response.headers_mut());
         }

@@ -277,7 +277,7 @@ impl<F: Filter> ProxyOnShard<F> {
         };
         let (status, reason) = match read {
             Ok(Ok(true)) => {
-                downstream.incoming.begin_body(work.request.body());
+                downstream.incoming.begin_body(work.request.body(), work.request.hop_by_hop());
                 return Next::Request;
             }
             Ok(Ok(false)) => return Next::Over,
