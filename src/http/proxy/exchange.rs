@@ -17,7 +17,7 @@ use super::{
     forwarded,
     record::Record,
     routes::{FallbackOnShard, Snapshot},
-    service::{ProxyOnShard, Then},
+    service::{Serving, Then},
     upstream::ClusterOnShard,
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 
 /// What an exchange consists of, beside the two connections.
 pub(super) struct Exchange<'e, F: Filter> {
-    pub(super) proxy: &'e ProxyOnShard<F>,
+    pub(super) proxy: &'e Serving<'e, F>,
     pub(super) record: &'e Record,
     pub(super) deadline: &'e Deadline,
     pub(super) state: &'e RefCell<F::State>,
@@ -55,7 +55,7 @@ enum Found<'r> {
     Nothing(Failure),
 }
 
-impl<F: Filter> ProxyOnShard<F> {
+impl<F: Filter> Serving<'_, F> {
     /// Has a request, whose head is in `work`, answered.
     pub(super) async fn exchange(
         &self,
@@ -137,7 +137,7 @@ impl<F: Filter> ProxyOnShard<F> {
         work.scratch.clear();
         let (cluster, original, route) = match found {
             Found::Route(route) => {
-                if self.exchanges().is_logged() {
+                if self.exchanges.is_logged() {
                     *record.route.borrow_mut() = Some(route.name.clone());
                 }
                 let clusters = match &route.action {
@@ -185,7 +185,7 @@ impl<F: Filter> ProxyOnShard<F> {
             if let Some(query) = request.query() {
                 let _ = write!(scratch, "?{query}");
             }
-            if self.exchanges().is_logged() {
+            if self.exchanges.is_logged() {
                 *record.original_path.borrow_mut() = Some(request.path_and_query().to_owned());
             }
             // The table checked what routes put in, the parser the rest.

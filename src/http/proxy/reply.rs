@@ -6,7 +6,7 @@ use super::{
     downstream::{Downstream, Work},
     failure::Failure,
     record::Record,
-    service::{ProxyOnShard, Then},
+    service::{Serving, Then},
 };
 use crate::{
     http::{
@@ -19,7 +19,7 @@ use crate::{
     telemetry::ResponseFlag,
 };
 
-impl<F: Filter> ProxyOnShard<F> {
+impl<F: Filter> Serving<'_, F> {
     /// Answers in place of an upstream.
     pub(super) fn answer(
         &self,

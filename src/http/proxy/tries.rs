@@ -278,7 +278,7 @@ impl<F: Filter> Exchange<'_, F> {
     }
 
     fn note_local(&self, upstream: &Upstream) {
-        if self.proxy.exchanges().is_logged() {
+        if self.proxy.exchanges.is_logged() {
             let local = upstream.connected.stream.local_address().ok().flatten();
             self.record.upstream_local.set(local);
         }
