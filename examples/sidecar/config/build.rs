@@ -6,10 +6,10 @@ use super::{
     address::{CpuList, Source},
     draft::{ClusterDraft, Draft, EndpointDraft, ListenerDraft, RouteDraft, TimeoutsDraft},
     schema::{
-        AccessLog, AccessLogFormat, Balance, Cluster, Config, Destination, Direction, Endpoint,
-        Fallback, HttpOptions, HttpTimeouts, Interception, Listener, ListenerTimeouts, LogFormat,
-        LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut, Route, Routing,
-        Shards, Target, Unmatched,
+        AccessLog, AccessLogFormat, Balance, Cluster, Config, ConnectionOptions, Destination,
+        Direction, Endpoint, Fallback, HttpOptions, HttpTimeouts, Interception, Listener,
+        ListenerTimeouts, LogFormat, LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn,
+        ProxyHeaderOut, Route, Routing, Shards, Target, Unmatched,
     },
 };
 
@@ -79,12 +79,8 @@ fn listener<'l, 'd: 'l>(
         bind: draft.bind.clone()?,
         direction,
         routing,
-        protocol: protocol(draft),
-        max_connections: draft.max_connections,
         proxy_protocol: draft.proxy_protocol.unwrap_or(ProxyHeaderIn::Off),
-        access_log: access_log(draft),
-        timeouts: timeouts(&draft.timeouts, protocol(draft)),
-        http: http(draft),
+        connections: connections(draft),
     })
 }
 
@@ -97,12 +93,18 @@ fn destination(draft: &ListenerDraft<'_>, of_listener: Passthrough) -> Option<De
         pattern: draft.pattern?,
         target,
         passthrough,
+        connections: connections(draft),
+    })
+}
+
+fn connections(draft: &ListenerDraft<'_>) -> ConnectionOptions {
+    ConnectionOptions {
         protocol: protocol(draft),
         max_connections: draft.max_connections,
         access_log: access_log(draft),
         timeouts: timeouts(&draft.timeouts, protocol(draft)),
         http: http(draft),
-    })
+    }
 }
 
 fn protocol(draft: &ListenerDraft<'_>) -> Protocol {

@@ -19,8 +19,8 @@ pub(crate) use self::{
     },
     http::{AccessLog, AccessLogFormat, HttpOptions, LogSink, LoggedOnly},
     listener::{
-        Destination, Direction, Fallback, HttpTimeouts, Interception, Listener, ListenerTimeouts,
-        Lookup, Passthrough, Protocol, ProxyHeaderIn, Routing, Target, Unmatched,
+        ConnectionOptions, Destination, Direction, Fallback, HttpTimeouts, Interception, Listener,
+        ListenerTimeouts, Lookup, Passthrough, Protocol, ProxyHeaderIn, Routing, Target, Unmatched,
     },
     route::{
         HeaderChanges, HeaderMap, PathRule, Redirect, Respond, RetryOn, Rewrite, Route,

@@ -96,7 +96,8 @@ fn all(config: &Config) -> impl Iterator<Item = &AccessLog> {
             Routing::Fixed { .. } => &[][..],
             Routing::OriginalDestination(interception) => &interception.destinations,
         };
-        std::iter::once(&listener.access_log).chain(destinations.iter().map(|it| &it.access_log))
+        let destinations = destinations.iter().map(|it| &it.connections);
+        std::iter::once(&listener.connections).chain(destinations).map(|it| &it.access_log)
     })
 }
 

@@ -13,7 +13,7 @@ use evenkeel::{
 
 use super::kept::Prepared;
 use crate::config::schema::{
-    self, AccessLog, Cluster, HttpOptions, ListenerTimeouts, Passthrough, Protocol, ProxyHeaderOut,
+    self, Cluster, ConnectionOptions, ListenerTimeouts, Passthrough, Protocol, ProxyHeaderOut,
     Target,
 };
 
@@ -22,10 +22,7 @@ use crate::config::schema::{
 pub(super) struct Spoken<'c> {
     /// The listener's name.
     pub(super) name: &'c str,
-    pub(super) protocol: Protocol,
-    pub(super) timeouts: &'c ListenerTimeouts,
-    pub(super) http: Option<&'c HttpOptions>,
-    pub(super) access_log: &'c AccessLog,
+    pub(super) connections: &'c ConnectionOptions,
     /// Where bytes go; HTTP has its routes.
     pub(super) target: Option<&'c Target>,
     pub(super) passthrough: Option<&'c Passthrough>,
@@ -48,15 +45,15 @@ pub(super) fn add(
 ) -> Listener {
     let relay = relay(spoken, clusters, prepared);
     let http = proxy(spoken, prepared);
-    match (spoken.protocol, http, relay) {
+    match (spoken.connections.protocol, http, relay) {
         (Protocol::Http, Some(http), _) => put(listener, place, http),
         (Protocol::Auto, Some(http), Some(relay)) => {
             let detect = Detect::http(http).or(relay);
-            put(listener, place, within(detect, spoken.timeouts))
+            put(listener, place, within(detect, &spoken.connections.timeouts))
         }
         (Protocol::Auto, Some(http), None) => {
             let detect = Detect::http(http).or(Blackhole);
-            put(listener, place, within(detect, spoken.timeouts))
+            put(listener, place, within(detect, &spoken.connections.timeouts))
         }
         (_, _, Some(relay)) => put(listener, place, relay),
         (_, _, None) => put(listener, place, Blackhole),
@@ -83,10 +80,10 @@ fn put(listener: Listener, place: &Place<'_>, service: impl ServiceFactory) -> L
 /// `None` where it speaks no HTTP.
 fn proxy(spoken: Spoken<'_>, prepared: &Prepared) -> Option<http::Proxy> {
     let routes = prepared.routes.get(spoken.name)?;
-    let options = spoken.http.cloned().unwrap_or_default();
+    let options = spoken.connections.http.clone().unwrap_or_default();
     let max_head = usize::try_from(options.max_head).unwrap_or(usize::MAX);
     let mut proxy = http::proxy(routes.clone())
-        .timeouts(http_timeouts(spoken.timeouts))
+        .timeouts(http_timeouts(&spoken.connections.timeouts))
         .head_limits(HeadLimits {
             bytes: max_head,
             fields: options.max_fields,
@@ -106,7 +103,7 @@ fn proxy(spoken: Spoken<'_>, prepared: &Prepared) -> Option<http::Proxy> {
     if let Some(via) = &options.via {
         proxy = proxy.via(via);
     }
-    Some(match prepared.logs.get(spoken.access_log) {
+    Some(match prepared.logs.get(&spoken.connections.access_log) {
         Some(log) => proxy.access_log(log),
         None => proxy,
     })
@@ -128,8 +125,8 @@ fn relay(spoken: Spoken<'_>, clusters: &[Cluster], prepared: &Prepared) -> Optio
             })
         }
     };
-    let relay = relay.timeouts(relay_timeouts(spoken.timeouts));
-    Some(match prepared.logs.get(spoken.access_log) {
+    let relay = relay.timeouts(relay_timeouts(&spoken.connections.timeouts));
+    Some(match prepared.logs.get(&spoken.connections.access_log) {
         Some(log) => relay.access_log(log),
         None => relay,
     })

@@ -26,17 +26,24 @@ pub(crate) struct Listener {
     pub(crate) direction: Direction,
     #[serde(flatten)]
     pub(crate) routing: Routing,
-    /// Default: `tcp`.
-    pub(crate) protocol: Protocol,
-    /// Cap on open connections of this listener. Default: none.
-    #[serde(serialize_with = "written::zero_for_none")]
-    pub(crate) max_connections: Option<NonZeroUsize>,
     /// Whether each connection has to begin with a PROXY protocol header. Default: `off`.
     pub(crate) proxy_protocol: ProxyHeaderIn,
     #[serde(flatten)]
+    pub(crate) connections: ConnectionOptions,
+}
+
+/// How connections are served, as listeners of either kind say it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ConnectionOptions {
+    /// Default: `tcp`.
+    pub(crate) protocol: Protocol,
+    /// Cap on those that are open. Default: none.
+    #[serde(serialize_with = "written::zero_for_none")]
+    pub(crate) max_connections: Option<NonZeroUsize>,
+    #[serde(flatten)]
     pub(crate) access_log: AccessLog,
     pub(crate) timeouts: ListenerTimeouts,
-    /// Unless its protocol is `tcp`.
+    /// Unless the protocol is `tcp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<HttpOptions>,
 }
@@ -203,17 +210,8 @@ pub(crate) struct Destination {
     /// accepting listener.
     #[serde(flatten)]
     pub(crate) passthrough: Option<Passthrough>,
-    /// Default: `tcp`.
-    pub(crate) protocol: Protocol,
-    /// Cap on open connections of this destination. Default: none.
-    #[serde(serialize_with = "written::zero_for_none")]
-    pub(crate) max_connections: Option<NonZeroUsize>,
     #[serde(flatten)]
-    pub(crate) access_log: AccessLog,
-    pub(crate) timeouts: ListenerTimeouts,
-    /// Unless its protocol is `tcp`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) http: Option<HttpOptions>,
+    pub(crate) connections: ConnectionOptions,
 }
 
 choice! {
