@@ -169,8 +169,9 @@ impl<M> Proxy<M> {
     /// It ends here: the client gets a TCP connection to an endpoint of the cluster that its request
     /// is routed to, and is answered with 200 once that stands; then bytes are relayed. What the client
     /// names is only what routes look at, host and port as any other request's, never where it gets.
-    /// It has no path, so of paths only the prefix `/` matches. Where it is refused the
-    /// connection is closed, since its client may have sent more already, which is no request.
+    /// It has no path, so of paths only the prefix `/` matches. A tunnel counts among the connections of
+    /// its cluster, no longer among its requests. Where it is refused the client's connection is closed,
+    /// since the client may have sent more already, which is no request.
     pub fn connect(mut self, takes: bool) -> Self {
         self.settings.head.connect = takes;
         self

@@ -29,6 +29,7 @@ impl<F: Filter> Exchange<'_, F> {
         if let Some(route) = self.route {
             apply(&route.response_headers, response.headers_mut());
         }
+        // Nobody behind this connection speaks HTTP: that it stands is the upstream's answer.
         self.record.upstream_status.set(response.status().as_u16());
         if let Some(answer) = self.filter_response(response).await {
             let to = (outgoing, &mut to);
