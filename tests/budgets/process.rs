@@ -189,12 +189,22 @@ fn relay() {
 #[cfg(feature = "http")]
 fn serve_http(listener: Listener, upstream: &str, logs: bool) -> Listener {
     use evenkeel::{
-        http::{Routes, proxy},
+        http::{
+            Fallback, Routes, proxy,
+            route::{Action, Clusters, Match, PathChange, PathRule, Route, RouteSpec, RouteTable},
+        },
         telemetry::access_log::AccessLog,
         upstream::{cluster::Cluster, settings::ClusterSettings},
     };
     let settings = ClusterSettings::builder("origin").endpoint(upstream).build().unwrap();
-    let web = proxy(Routes::to(Cluster::new(settings, std::time::Instant::now(), 1)));
+    let cluster = Cluster::new(settings, std::time::Instant::now(), 1);
+    let mut route = Route::new("reviews", Action::Forward(Clusters::one("origin")));
+    route.rewrite.path = Some(PathChange::prefix("/v2"));
+    let path = PathRule::Prefix("/reviews".to_owned());
+    let matches = Match { path, ..Match::default() };
+    let table = RouteTable::build(vec![RouteSpec { matches, route }]).unwrap();
+    let fallback = Fallback::Cluster(cluster.clone());
+    let web = proxy(Routes::new(table, [cluster], fallback));
     listener.serve(if logs {
         web.access_log(AccessLog::to(|_: &[u8]| Ok(())).unwrap())
     } else {

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, time::Duration};
 
 use super::{
-    downstream::{Downstream, Work},
+    downstream::{Downstream, Work, noted},
     record::Record,
     service::ProxyOnShard,
     upstream::Place,
@@ -20,13 +20,13 @@ impl<F: Filter> ProxyOnShard<F> {
     pub(super) fn filter_end(
         &self,
         record: &Record,
+        work: &Work,
         state: &RefCell<F::State>,
         deadline: &Deadline,
     ) {
         let cluster = record.cluster.borrow();
-        let route = record.route.borrow();
-        let outcome =
-            outcome_of(record, cluster.as_deref().map(|c| &*c.name), route.as_deref(), deadline);
+        let cluster = cluster.as_deref().map(|cluster| &*cluster.name);
+        let outcome = outcome_of(record, cluster, noted(&work.route), deadline);
         self.filter.end(&outcome, &mut state.borrow_mut());
     }
 
@@ -39,10 +39,10 @@ impl<F: Filter> ProxyOnShard<F> {
         deadline: &Deadline,
     ) {
         let cluster = record.cluster.borrow();
-        let route = record.route.borrow();
+        let cluster = cluster.as_deref().map(|cluster| &*cluster.name);
         let failure = record.transport_failure.borrow();
-        let mut outcome =
-            outcome_of(record, cluster.as_deref().map(|c| &*c.name), route.as_deref(), deadline);
+        let route = work.and_then(|work| noted(&work.route));
+        let mut outcome = outcome_of(record, cluster, route, deadline);
         outcome.transport_failure = failure.as_deref();
         let mut entry = Entry::new(&outcome);
         if !self.exchanges().is_logged() {
@@ -51,13 +51,12 @@ impl<F: Filter> ProxyOnShard<F> {
         let connection = &downstream.connection;
         entry.downstream_remote = downstream.client();
         entry.downstream_local = connection.server_address().ok().flatten();
-        let original_path = record.original_path.borrow();
         if let Some(work) = work {
             let request = &work.request;
             entry.request = Some(Request {
                 method: request.method().as_str(),
                 path: request.path_and_query().as_bytes(),
-                original_path: original_path.as_deref().map(str::as_bytes),
+                original_path: noted(&work.original_path).map(str::as_bytes),
                 authority: request.authority().as_bytes(),
                 protocol: if request.version() == http::Version::HTTP_10 {
                     "HTTP/1.0"

@@ -332,6 +332,7 @@ impl<F: Filter> ProxyOnShard<F> {
         work: &mut Work,
         deadline: &Deadline,
     ) -> Then {
+        work.begin();
         let record = Record::new(deadline.now());
         let state = RefCell::new(F::State::default());
         let exchange = self.exchanges().begin();
@@ -354,7 +355,7 @@ impl<F: Filter> ProxyOnShard<F> {
             });
         }
         self.end(exchange, &record, Some(work), downstream, deadline);
-        self.filter_end(&record, &state, deadline);
+        self.filter_end(&record, work, &state, deadline);
         then
     }
 
