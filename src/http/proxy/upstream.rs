@@ -41,7 +41,7 @@ pub(super) struct ClusterOnShard {
     pub(super) http: Arc<HttpClusterCells>,
     cells: Arc<ClusterCells>,
     id: EndpointId,
-    connections: Rc<Connections>,
+    idle: Rc<IdleConnections>,
 }
 
 /// Where a request is to go.
@@ -137,8 +137,15 @@ impl Idle for Upstream {
 #[derive(Default)]
 pub(super) struct Connections {
     clusters: RefCell<HashMap<Arc<str>, Rc<ClusterOnShard>>>,
-    idle: RefCell<IdlePool>,
-    /// When idle connections are looked at next.
+    idle: Rc<IdleConnections>,
+}
+
+/// Those that nobody uses at the moment. Clusters refer to them and not to each other, so that all of
+/// it ends with the shard.
+#[derive(Default)]
+struct IdleConnections {
+    pool: RefCell<IdlePool>,
+    /// When they are looked at next.
     expires_at: Cell<Option<Instant>>,
 }
 
@@ -153,11 +160,7 @@ impl Default for IdlePool {
 impl Connections {
     /// This shard's view of a cluster. Where the cluster of that name is another one than before, the
     /// view is made anew.
-    pub(super) fn cluster(
-        self: &Rc<Self>,
-        cluster: &Arc<Cluster>,
-        shard: &Shard,
-    ) -> Rc<ClusterOnShard> {
+    pub(super) fn cluster(&self, cluster: &Arc<Cluster>, shard: &Shard) -> Rc<ClusterOnShard> {
         let mut clusters = self.clusters.borrow_mut();
         if let Some(known) = clusters.get(cluster.name())
             && Arc::ptr_eq(known.view.borrow().cluster(), cluster)
@@ -170,13 +173,15 @@ impl Connections {
             http: shard.registry().http_cluster(&name, shard.index()),
             cells: shard.cluster(&name),
             id: EndpointId::next(),
-            connections: Rc::clone(self),
+            idle: Rc::clone(&self.idle),
             name: Arc::clone(&name),
         });
         clusters.insert(name, Rc::clone(&made));
         made
     }
+}
 
+impl IdleConnections {
     /// Closes idle connections when their time has come, the first of them at `due`, for as long as
     /// there are any.
     fn expire_from(self: &Rc<Self>, mut due: Instant) {
@@ -184,18 +189,18 @@ impl Connections {
             return;
         }
         self.expires_at.set(Some(due));
-        let connections = Rc::clone(self);
+        let idle = Rc::clone(self);
         spawn(async move {
             loop {
                 sleep(due.saturating_duration_since(Instant::now())).await;
-                if connections.expires_at.get() != Some(due) {
+                if idle.expires_at.get() != Some(due) {
                     // Another one is due before what this one would wait for.
                     return;
                 }
-                let pool = &mut connections.idle.borrow_mut().0;
+                let pool = &mut idle.pool.borrow_mut().0;
                 pool.expire(Instant::now());
                 let next = pool.next_expiry();
-                connections.expires_at.set(next);
+                idle.expires_at.set(next);
                 match next {
                     Some(next) => due = next,
                     None => return,
@@ -237,7 +242,7 @@ impl ClusterOnShard {
     /// An idle connection to `place`.
     pub(super) fn idle(&self, place: &Place) -> Option<Upstream> {
         let key = self.key(place);
-        let mut upstream = self.connections.idle.borrow_mut().0.get(&key, Instant::now())?;
+        let mut upstream = self.idle.pool.borrow_mut().0.get(&key, Instant::now())?;
         upstream.counted.change(PoolState::Active);
         upstream.reused = true;
         // Not before: a receive that is cancelled is armed again by who waits for it, and nobody
@@ -296,9 +301,9 @@ impl ClusterOnShard {
         upstream.counted.change(PoolState::Idle);
         let timeout = self.view.borrow_mut().settings().pool_idle();
         let (key, now) = (upstream.key, Instant::now());
-        self.connections.idle.borrow_mut().0.put(key, upstream, timeout, now);
+        self.idle.pool.borrow_mut().0.put(key, upstream, timeout, now);
         if let Some(timeout) = timeout {
-            self.connections.expire_from(now + timeout);
+            self.idle.expire_from(now + timeout);
         }
     }
 }
