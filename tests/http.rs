@@ -3,6 +3,11 @@
 
 #![cfg(feature = "http")]
 
+// First, for the macro.
+#[macro_use]
+#[path = "stage/io_uring.rs"]
+mod io_uring;
+
 #[path = "http/answers.rs"]
 mod answers;
 #[path = "http/bodies.rs"]

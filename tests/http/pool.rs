@@ -24,6 +24,7 @@ fn pooled(stage: &Stage) -> i64 {
 
 #[test]
 fn a_connection_is_used_again_by_whoever_comes() {
+    needs_io_uring!();
     let origin = Origin::new(number);
     let stage = Stage::to(origin.address);
     for _ in 0..10 {
@@ -35,6 +36,7 @@ fn a_connection_is_used_again_by_whoever_comes() {
 
 #[test]
 fn the_one_that_was_used_last_is_used_first() {
+    needs_io_uring!();
     // Answers when both requests are there, the first connection before the second.
     let origin = Origin::new(|wire, index| {
         while let Some(request) = wire.request() {
@@ -73,6 +75,7 @@ fn after_the_first_answer(then: impl Fn(&mut Wire) + Clone + Send + 'static) -> 
 
 #[test]
 fn one_that_the_origin_has_closed_or_written_to_is_not_used() {
+    needs_io_uring!();
     let closes = after_the_first_answer(|_| {});
     let writes = after_the_first_answer(|wire| {
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
@@ -107,6 +110,7 @@ fn closes_on_the_second() -> Origin {
 
 #[test]
 fn what_meets_a_closing_connection_is_sent_again_once_if_it_may_be() {
+    needs_io_uring!();
     for (request, again) in [
         (get("/"), true),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(), true),
@@ -138,6 +142,7 @@ fn what_meets_a_closing_connection_is_sent_again_once_if_it_may_be() {
 
 #[test]
 fn it_is_sent_again_once_and_not_for_ever() {
+    needs_io_uring!();
     // Every connection closes without an answer once it has been used.
     let origin = Origin::new(|wire, index| {
         wire.request();
@@ -155,6 +160,7 @@ fn it_is_sent_again_once_and_not_for_ever() {
 
 #[test]
 fn idle_connections_are_closed_in_time_each_by_its_clusters() {
+    needs_io_uring!();
     let stage_with = |origin: &Origin, idle: fn(ClusterBuilder) -> ClusterBuilder| {
         Stage::of_cluster(idle(settings("origin", &[origin.address])))
     };
@@ -171,6 +177,7 @@ fn idle_connections_are_closed_in_time_each_by_its_clusters() {
 
 #[test]
 fn a_connection_that_carried_much_is_pooled_and_watched_like_any_other() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, index| {
         wire.request();
         wire.send(ok(vec![b'x'; 4 << 20]));
