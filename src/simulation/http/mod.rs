@@ -6,10 +6,13 @@
 
 mod client;
 mod origin;
+mod raw;
 mod reader;
 mod stage;
 mod wire;
 
+#[cfg(fuzzing)]
+pub use self::raw::http_proxy;
 use self::{
     client::{Ask, Client},
     stage::{Stage, cluster},
