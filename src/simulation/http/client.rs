@@ -133,28 +133,30 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client whose requests are all in order.
-    pub(super) fn fair(wire: Wire, mut asks: Vec<Ask>) -> Client {
-        if let Some(last) = asks.iter().position(|ask| ask.closes) {
-            asks.truncate(last + 1);
-        }
-        let mut client = Client {
+    fn new(mut wire: Wire, asks: Vec<Ask>) -> Client {
+        Client {
+            pipelines: wire.random.chance(50),
             wire,
             asks,
-            pipelines: false,
             stops: Stops::Never,
             stops_at: usize::MAX,
             sent: 0,
             answers: Vec::new(),
             stopped: false,
-        };
-        client.pipelines = client.wire.random.chance(50);
-        client
+        }
+    }
+
+    /// A client whose requests are all in order, up to the one that is the last.
+    pub(super) fn fair(wire: Wire, mut asks: Vec<Ask>) -> Client {
+        if let Some(last) = asks.iter().position(|ask| ask.closes) {
+            asks.truncate(last + 1);
+        }
+        Client::new(wire, asks)
     }
 
     /// One that may do anything.
     pub(super) fn wild(wire: Wire, asks: Vec<Ask>) -> Client {
-        let mut client = Client::fair(wire, asks);
+        let mut client = Client::new(wire, asks);
         let random = &mut client.wire.random;
         if random.chance(20) {
             client.asks.push(Ask::refused(random));
@@ -230,11 +232,10 @@ impl Client {
     }
 
     fn is_done(&self) -> bool {
-        let is_last = |answer: &Answer| answer.closes();
         let all = self.answers.len() == self.asks.len();
         // One that says it is the last is followed by the end.
-        (all && !self.answers.last().is_some_and(is_last))
-            || (self.stopped && self.stops == Stops::WithAReset)
+        let ends = self.answers.last().is_some_and(Answer::closes);
+        (all && !ends) || (self.stopped && self.stops == Stops::WithAReset)
     }
 
     fn take_answers(&mut self) {
