@@ -195,3 +195,20 @@ fn a_connection_that_carried_much_is_pooled_and_watched_like_any_other() {
     assert_eq!(client.ask(post).body.len(), 4 << 20);
     assert_eq!(client.ask(get("/")).text(), "1");
 }
+
+#[test]
+fn a_proxy_that_ends_closes_its_idle_connections() {
+    needs_io_uring!();
+    let (ended, end) = std::sync::mpsc::channel();
+    let origin = Origin::new(move |wire, _| {
+        while wire.request().is_some() {
+            wire.send(ok("once"));
+        }
+        ended.send(()).unwrap();
+    });
+    // It would be kept for ever.
+    let stage = Stage::of_cluster(settings("origin", &[origin.address]).pool_idle(None));
+    assert_eq!(stage.ask(get("/")).status(), 200);
+    drop(stage);
+    end.recv_timeout(Duration::from_secs(20)).expect("the end of the idle connection");
+}
