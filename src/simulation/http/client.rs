@@ -248,9 +248,8 @@ impl Client {
                 let more = String::from_utf8_lossy(&self.wire.unread);
                 panic!("behind {:?} comes {more:?}", (last.status, &last.fields));
             }
-            // What never had its whole head is no HEAD to the proxy.
-            let timed_out = self.wire.unread.starts_with(b"HTTP/1.1 408 ");
-            let method = if timed_out { "" } else { ask.method };
+            let is_cut = Answer::is_to_no_request(&self.wire.unread);
+            let method = if is_cut { "" } else { ask.method };
             let Some((answer, length)) = Answer::whole(&self.wire.unread, method, ended) else {
                 return;
             };

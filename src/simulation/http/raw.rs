@@ -136,11 +136,10 @@ async fn ask(wire: &mut Wire, bytes: &[u8], then: Then) {
         while !wire.unread.is_empty() {
             let unread = String::from_utf8_lossy(&wire.unread);
             assert!(!is_last, "behind the last answer comes {unread:?}");
-            // What never had its whole head is no HEAD to the proxy.
-            let timed_out = wire.unread.starts_with(b"HTTP/1.1 408 ");
             let method = asked.clone().next();
             let Some(method) = method else { panic!("nobody asked for {unread:?}") };
-            let method = method.filter(|_| !timed_out).unwrap_or_default();
+            let method =
+                method.filter(|_| !Answer::is_to_no_request(&wire.unread)).unwrap_or_default();
             let Some((answer, length)) = Answer::whole(&wire.unread, method, ended) else { break };
             wire.unread.drain(..length);
             if answer.status == 101 {

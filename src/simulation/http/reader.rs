@@ -99,6 +99,14 @@ impl Answer {
         Some((Answer { status, fields, body }, bytes.len() - reader.0.len()))
     }
 
+    /// Whether an answer is to what never had its whole head, which is no HEAD to the proxy: a 408 that
+    /// names no request.
+    pub(super) fn is_to_no_request(bytes: &[u8]) -> bool {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
+        let named = bytes[..end].windows(14).any(|name| name == b"\r\nX-Request-Id");
+        bytes.starts_with(b"HTTP/1.1 408 ") && !named
+    }
+
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         one(&self.fields, name)
     }
