@@ -8,6 +8,8 @@
 #[path = "stage/io_uring.rs"]
 mod io_uring;
 
+#[path = "stage/alone.rs"]
+mod alone;
 #[path = "http/answers.rs"]
 mod answers;
 #[path = "http/bodies.rs"]

@@ -1,6 +1,6 @@
 //! Upstream connections that wait for another request.
 
-use std::{thread, time::Duration};
+use std::{fs, sync::mpsc, thread, time::Duration};
 
 use evenkeel::{
     telemetry::{CodeClass, PoolState, ResponseFlag},
@@ -8,6 +8,7 @@ use evenkeel::{
 };
 
 use crate::{
+    alone::{is_alone, run_alone},
     stage::{Origin, Stage, eventually, get, ok, settings},
     wire::Wire,
 };
@@ -196,10 +197,20 @@ fn a_connection_that_carried_much_is_pooled_and_watched_like_any_other() {
     assert_eq!(client.ask(get("/")).text(), "1");
 }
 
+/// The rings that this process has.
+fn rings() -> usize {
+    let files = fs::read_dir("/proc/self/fd").unwrap();
+    let targets = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().contains("[io_uring]")).count()
+}
+
 #[test]
-fn a_proxy_that_ends_closes_its_idle_connections() {
+fn a_proxy_that_ends_takes_along_what_its_pools_hold() {
     needs_io_uring!();
-    let (ended, end) = std::sync::mpsc::channel();
+    if !is_alone() {
+        return run_alone("pool::a_proxy_that_ends_takes_along_what_its_pools_hold");
+    }
+    let (ended, end) = mpsc::channel();
     let origin = Origin::new(move |wire, _| {
         while wire.request().is_some() {
             wire.send(ok("once"));
@@ -209,6 +220,8 @@ fn a_proxy_that_ends_closes_its_idle_connections() {
     // It would be kept for ever.
     let stage = Stage::of_cluster(settings("origin", &[origin.address]).pool_idle(None));
     assert_eq!(stage.ask(get("/")).status(), 200);
+    assert_ne!(rings(), 0);
     drop(stage);
     end.recv_timeout(Duration::from_secs(20)).expect("the end of the idle connection");
+    assert_eq!(rings(), 0, "rings of shards that have ended");
 }
