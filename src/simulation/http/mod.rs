@@ -30,10 +30,10 @@ use crate::{
 /// Connects clients, each with some requests, and waits until they are done.
 async fn run_clients(world: &World, fair: bool) {
     let mut random = world.random();
-    let most = (world.stride() * 20).min(20_000);
+    let most = (world.stride() * 10).min(10_000);
     let mut clients = Vec::new();
     for number in 0..1 + random.below(3) {
-        let asks = (0..1 + random.below(6)).map(|ask| Ask::new(&mut random, number, ask, most));
+        let asks = (0..1 + random.below(4)).map(|ask| Ask::new(&mut random, number, ask, most));
         let asks: Vec<_> = asks.collect();
         let world = world.clone();
         clients.push(spawn(async move {
