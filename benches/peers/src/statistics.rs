@@ -41,3 +41,13 @@ fn enclosing_rank(n: usize) -> Option<usize> {
     }
     None
 }
+
+/// The largest of some values over their mean; 1 where there is nothing to compare.
+pub(crate) fn largest_over_mean(values: &[f64]) -> f64 {
+    let sum: f64 = values.iter().sum();
+    if sum > 0.0 {
+        values.iter().copied().fold(0.0, f64::max) * values.len() as f64 / sum
+    } else {
+        1.0
+    }
+}
