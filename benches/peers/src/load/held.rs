@@ -60,7 +60,8 @@ impl Held {
         socket.set_linger(Some(Duration::ZERO))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_tcp_nodelay(true)?;
-        socket.connect(&proxy.into())?;
+        // Not connect(): what a ring leaves behind at its end may interrupt a call that blocks.
+        socket.connect_timeout(&proxy.into(), PATIENCE)?;
         let mut held = Self { socket, exchange, response: exchange.response() };
         held.exchange()?;
         Ok(held)
@@ -74,12 +75,14 @@ impl Held {
         self.socket.write_all(self.exchange.request)?;
         let mut buffer = [0; 4096];
         loop {
-            match self.socket.read(&mut buffer)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                len if self.response.feed(&buffer[..len]).map_err(io::Error::other)? => {
+            match self.socket.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(len) if self.response.feed(&buffer[..len]).map_err(io::Error::other)? => {
                     return Ok(());
                 }
-                _ => {}
+                Ok(_) => {}
             }
         }
     }

@@ -142,12 +142,15 @@ fn section(scenario: Scenario, plan: &Plan, rounds: usize, done: Rounds<Run>) ->
         let cost = median(&values(runs, |run| run.cost));
         let ratio = paired_ratio(runs, &done.runs[reference].1);
         let turns: Vec<f64> = runs.iter().filter_map(|run| run.completions_per_turn).collect();
+        // Sampled by the timer tick: only all runs together have enough ticks.
+        let sum = |value: fn(&Run) -> f64| values(runs, value).iter().sum::<f64>();
+        let share = sum(|run| run.user) / sum(|run| run.cost);
         let digits = if bulk { 1 } else { 2 };
         section.rows.push(vec![
             peer.name().to_owned(),
             median_cell(cost, digits),
-            format!("{:.digits$}", of(|run| run.user)),
-            format!("{:.digits$}", of(|run| run.cost - run.user)),
+            format!("{:.digits$}", cost.value * share),
+            format!("{:.digits$}", cost.value * (1.0 - share)),
             if peer.name() == against { "1".to_owned() } else { median_cell(ratio, 3) },
             format!("{:.*}", usize::from(bulk), of(|run| run.rate)),
             format!("{:.0}", of(|run| run.latency[0])),
