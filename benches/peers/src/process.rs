@@ -23,6 +23,22 @@ pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets the calling thread run as soon as it can and as long as it wants, or as others do again
+/// (sched(7), SCHED_FIFO). What it starts meanwhile inherits that.
+///
+/// # Errors
+/// The system allows it to root only, or to nobody.
+pub(crate) fn set_urgent(urgent: bool) -> io::Result<()> {
+    let (policy, sched_priority) =
+        if urgent { (libc::SCHED_FIFO, 1) } else { (libc::SCHED_OTHER, 0) };
+    let parameter = libc::sched_param { sched_priority };
+    // SAFETY: the call reads one parameter that lives through it.
+    if unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// The limit of open files, which child processes inherit.
 pub(crate) fn open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)

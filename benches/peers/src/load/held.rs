@@ -19,12 +19,22 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// Connects, and says nothing yet.
+    ///
+    /// # Errors
+    /// Refused, or not within 10 seconds.
+    pub(crate) fn connect(proxy: SocketAddr, exchange: Exchange) -> io::Result<Self> {
+        Self::connect_from(proxy, exchange, None)
+    }
+
     /// Connects, and has one response, so that both sides of the proxy are up.
     ///
     /// # Errors
-    /// Refused, or no whole response within 10 seconds.
+    /// As [`connect`](Self::connect) and [`exchange`](Self::exchange).
     pub(crate) fn open(proxy: SocketAddr, exchange: Exchange) -> io::Result<Self> {
-        Self::open_from(proxy, exchange, None)
+        let mut held = Self::connect(proxy, exchange)?;
+        held.exchange()?;
+        Ok(held)
     }
 
     /// Opens `count` connections, from as many source addresses as that takes.
@@ -40,14 +50,19 @@ impl Held {
             .map(|index| {
                 let block = u8::try_from(index / CONNECTIONS_PER_ADDRESS).unwrap_or(u8::MAX - 2);
                 let source = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + block));
-                Self::open_from(proxy, exchange, Some(source)).map_err(|error| {
+                let open = || {
+                    let mut held = Self::connect_from(proxy, exchange, Some(source))?;
+                    held.exchange()?;
+                    Ok(held)
+                };
+                open().map_err(|error: io::Error| {
                     io::Error::new(error.kind(), format!("held connection {index}: {error}"))
                 })
             })
             .collect()
     }
 
-    fn open_from(
+    fn connect_from(
         proxy: SocketAddr,
         exchange: Exchange,
         source: Option<IpAddr>,
@@ -62,9 +77,7 @@ impl Held {
         socket.set_tcp_nodelay(true)?;
         // Not connect(): what a ring leaves behind at its end may interrupt a call that blocks.
         socket.connect_timeout(&proxy.into(), PATIENCE)?;
-        let mut held = Self { socket, exchange, response: exchange.response() };
-        held.exchange()?;
-        Ok(held)
+        Ok(Self { socket, exchange, response: exchange.response() })
     }
 
     /// One request and its response.

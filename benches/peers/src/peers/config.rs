@@ -35,6 +35,7 @@ pub(super) fn nginx(job: &Job, reuseport: bool, directory: &Path) -> String {
         ("directory", directory.display().to_string()),
         ("workers", job.workers.to_string()),
         ("open_files", process::open_files().to_string()),
+        ("multi_accept", if job.workers == 1 { "on" } else { "off" }.to_owned()),
         ("listens", listens),
         ("upstream", job.upstream.to_string()),
     ];

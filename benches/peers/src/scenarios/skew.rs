@@ -37,7 +37,10 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
         placement.load = bench.cpus.clone();
     }
     process::pin(&placement.load)?;
+    // Load and origin stand for other machines: they must not wait for a shard's CPU.
+    let urgent = process::set_urgent(true);
     let upstream = origin::start(Speech::Http)?;
+    let _ = process::set_urgent(false);
     let job = Job { upstream, filter_micros: FILTER_MICROS, ..bench.job(Protocol::Http, workers) };
     let workload = Workload { connections, exchange: Exchange::HTTP };
     let duration = bench.duration(Duration::from_millis(500), Duration::from_secs(1));
@@ -46,7 +49,10 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
         let running = placement.start(peer, &job)?;
         let workers = running.workers()?;
         let sample = || workers.iter().map(Thread::run_time).collect::<io::Result<Vec<_>>>();
-        let (load, before, after) = closed::run(running.addresses[0], workload, duration, sample)?;
+        let _ = process::set_urgent(true);
+        let loaded = closed::run(running.addresses[0], workload, duration, sample);
+        let _ = process::set_urgent(false);
+        let (load, before, after) = loaded?;
         let busy = before.iter().zip(&after).map(|(a, b)| (*b - *a).as_secs_f64());
         let micros = |quantile| load.latency.value_at_quantile(quantile) as f64 / 1e3;
         Ok(Run {
@@ -96,6 +102,9 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
             section.raw.push(Raw::new(peer.name(), round, "p99_us", run.p99));
             section.raw.push(Raw::new(peer.name(), round, "busiest", run.busiest));
         }
+    }
+    if let Err(error) = urgent {
+        section.notes.push(format!("load and origin wait for the shards' CPUs: {error}"));
     }
     section.notes.extend(done.notes);
     section.chart = Some(chart);

@@ -72,7 +72,7 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
 
     let mut section = Section::new(scenario.name(), scenario.describe());
     section.conditions = format!(
-        "{connections} long-lived connections, {workers} workers, {rounds} rounds; {}. Spread: most \
+        "{connections} long-lived connections, opened at once, {workers} workers, {rounds} rounds; {}. Spread: most \
          minus fewest connections of a worker. Busiest: CPU time of the busiest worker over the mean, \
          while every connection did the same",
         placement.describe(),
@@ -118,8 +118,9 @@ fn measure(peer: &Peer, job: &Job, placement: &Placement, connections: usize) ->
     owner::let_it_settle();
     let mut held = addresses
         .into_iter()
-        .map(|address| Held::open(address, Exchange::SMALL))
+        .map(|address| Held::connect(address, Exchange::SMALL))
         .collect::<io::Result<Vec<_>>>()?;
+    held.iter_mut().try_for_each(Held::exchange)?;
     let owners = Owners::of(&workers);
     let mut counts = vec![0; workers.len()];
     for connection in &mut held {
