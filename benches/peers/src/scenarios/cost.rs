@@ -10,7 +10,7 @@ use crate::peers::{Job, Peer, Protocol};
 use crate::probe::Probed;
 use crate::process::{self, CpuTime};
 use crate::report::{Bar, Chart, Raw, Section, median_cell};
-use crate::statistics::{Median, median};
+use crate::statistics::median;
 use crate::work::Work;
 
 const IDLE: usize = 1_000;
@@ -120,8 +120,8 @@ fn section(scenario: Scenario, plan: &Plan, rounds: usize, done: Rounds<Run>) ->
     let bulk = scenario == Scenario::RelayBulk;
     let (cost, rate) =
         if bulk { ("CPU ms/64 MiB", "bodies/s") } else { ("CPU µs/request", "requests/s") };
-    let reference = reference(&done);
-    let against = done.runs[reference].0.name().to_owned();
+    let reference = &done.runs[reference(&done)];
+    let evenkeel = done.runs.iter().find(|(peer, _)| peer.name() == "evenkeel");
     let mut section = Section::new(scenario.name(), scenario.describe());
     section.conditions = format!(
         "{} connections{}, {rounds} rounds of {:?}, {} worker(s); {}",
@@ -132,59 +132,83 @@ fn section(scenario: Scenario, plan: &Plan, rounds: usize, done: Rounds<Run>) ->
         plan.placement.describe(),
     );
     section.header = ["peer", cost, "user", "system"].map(str::to_owned).to_vec();
-    section.header.push(format!("ratio to {against}"));
+    section.header.push(format!("ratio to {}", reference.0.name()));
+    section.header.extend(evenkeel.map(|_| "evenkeel to it".to_owned()));
     let rest =
         [rate, "p50 µs", "p99 µs", "p99.9 µs", "memory MiB", "completions/turn"].map(str::to_owned);
     section.header.extend(rest);
     let mut chart = Chart::new(scenario.describe(), cost);
-    for (peer, runs) in &done.runs {
-        let of = |value: fn(&Run) -> f64| median(&values(runs, value)).value;
-        let cost = median(&values(runs, |run| run.cost));
-        let ratio = paired_ratio(runs, &done.runs[reference].1);
-        let turns: Vec<f64> = runs.iter().filter_map(|run| run.completions_per_turn).collect();
-        // Sampled by the timer tick: only all runs together have enough ticks.
-        let sum = |value: fn(&Run) -> f64| values(runs, value).iter().sum::<f64>();
-        let share = sum(|run| run.user) / sum(|run| run.cost);
-        let digits = if bulk { 1 } else { 2 };
-        section.rows.push(vec![
-            peer.name().to_owned(),
-            median_cell(cost, digits),
-            format!("{:.digits$}", cost.value * share),
-            format!("{:.digits$}", cost.value * (1.0 - share)),
-            if peer.name() == against { "1".to_owned() } else { median_cell(ratio, 3) },
-            format!("{:.*}", usize::from(bulk), of(|run| run.rate)),
-            format!("{:.0}", of(|run| run.latency[0])),
-            format!("{:.0}", of(|run| run.latency[1])),
-            format!("{:.0}", of(|run| run.latency[2])),
-            format!("{:.1}", of(|run| run.memory)),
-            if turns.is_empty() { "".into() } else { format!("{:.1}", median(&turns).value) },
-        ]);
-        chart.bars.push(Bar::new(peer, cost));
-        for (round, run) in runs.iter().enumerate() {
-            let raw = |metric, value| Raw::new(peer.name(), round, metric, value);
-            section.raw.extend([
-                raw("cost", run.cost),
-                raw("user", run.user),
-                raw("rate", run.rate),
-                raw("p50_us", run.latency[0]),
-                raw("p99_us", run.latency[1]),
-                raw("p999_us", run.latency[2]),
-                raw("memory_mib", run.memory),
-            ]);
-        }
-        if let Some(probed) = runs.last().and_then(|run| run.probed.as_ref()) {
-            let counts = probed.0.iter().map(|(name, count)| format!("{count:.3} {name}"));
-            let counts = counts.collect::<Vec<_>>().join(", ");
-            section.notes.push(format!("{}, each request: {counts}", peer.name()));
-        }
+    let digits = if bulk { 1 } else { 2 };
+    for done in &done.runs {
+        let (peer, runs) = done;
+        let mut row = vec![peer.name().to_owned()];
+        row.extend(costs(runs, digits));
+        row.push(ratio(done, reference));
+        row.extend(evenkeel.map(|evenkeel| ratio(evenkeel, done)));
+        row.extend(carried(runs, usize::from(bulk)));
+        section.rows.push(row);
+        chart.bars.push(Bar::new(peer, median(&values(runs, |run| run.cost))));
+        section.raw.extend(raw(peer, runs));
+        section.notes.extend(counts(peer, runs));
     }
     section.notes.extend(done.notes);
     section.chart = Some(chart);
     section
 }
 
+/// CPU time, and its parts in user space and in the kernel.
+fn costs(runs: &[Run], digits: usize) -> [String; 3] {
+    let cost = median(&values(runs, |run| run.cost));
+    // Sampled by the timer tick: only all runs together have enough ticks.
+    let sum = |value: fn(&Run) -> f64| values(runs, value).iter().sum::<f64>();
+    let user = cost.value * sum(|run| run.user) / sum(|run| run.cost);
+    let system = cost.value - user;
+    [median_cell(cost, digits), format!("{user:.digits$}"), format!("{system:.digits$}")]
+}
+
+/// Rate, latencies, memory, completions a turn.
+fn carried(runs: &[Run], digits: usize) -> [String; 6] {
+    let of = |value: fn(&Run) -> f64| median(&values(runs, value)).value;
+    let turns: Vec<f64> = runs.iter().filter_map(|run| run.completions_per_turn).collect();
+    [
+        format!("{:.digits$}", of(|run| run.rate)),
+        format!("{:.0}", of(|run| run.latency[0])),
+        format!("{:.0}", of(|run| run.latency[1])),
+        format!("{:.0}", of(|run| run.latency[2])),
+        format!("{:.1}", of(|run| run.memory)),
+        if turns.is_empty() { String::new() } else { format!("{:.1}", median(&turns).value) },
+    ]
+}
+
 /// The median of the rounds' ratios: what decides which of two is cheaper.
-fn paired_ratio(runs: &[Run], reference: &[Run]) -> Median {
-    let ratios: Vec<f64> = runs.iter().zip(reference).map(|(a, b)| a.cost / b.cost).collect();
-    median(&ratios)
+fn ratio((a, a_runs): &(Peer, Vec<Run>), (b, b_runs): &(Peer, Vec<Run>)) -> String {
+    if a == b {
+        return "1".to_owned();
+    }
+    let ratios: Vec<f64> = a_runs.iter().zip(b_runs).map(|(a, b)| a.cost / b.cost).collect();
+    median_cell(median(&ratios), 3)
+}
+
+fn raw(peer: &Peer, runs: &[Run]) -> Vec<Raw> {
+    let of_run = |(round, run): (usize, &Run)| {
+        let raw = |metric, value| Raw::new(peer.name(), round, metric, value);
+        [
+            raw("cost", run.cost),
+            raw("user", run.user),
+            raw("rate", run.rate),
+            raw("p50_us", run.latency[0]),
+            raw("p99_us", run.latency[1]),
+            raw("p999_us", run.latency[2]),
+            raw("memory_mib", run.memory),
+        ]
+    };
+    runs.iter().enumerate().flat_map(of_run).collect()
+}
+
+/// What a probe counted.
+fn counts(peer: &Peer, runs: &[Run]) -> Option<String> {
+    let probed = runs.last()?.probed.as_ref()?;
+    let counts: Vec<String> =
+        probed.0.iter().map(|(name, count)| format!("{count:.3} {name}")).collect();
+    Some(format!("{}, each request: {}", peer.name(), counts.join(", ")))
 }
