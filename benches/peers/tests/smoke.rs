@@ -40,7 +40,7 @@ fn scenarios_of_every_kind_give_a_row_for_each_peer() {
     assert!(output.status.success(), "{errors}");
     for scenario in scenarios {
         assert!(report.contains(&format!("`{scenario}`: ")), "{scenario} in {report}\n{errors}");
-        assert!(raw.contains(&format!("{scenario},evenkeel,0,")), "{scenario} in {raw}");
+        assert!(raw.contains(&format!("{scenario},evenkeel,0,")), "{scenario} in {raw}\n{errors}");
     }
     assert_eq!(charts, scenarios.len() + 2, "charts, report and raw numbers");
 }

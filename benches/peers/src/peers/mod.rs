@@ -102,6 +102,14 @@ impl Peer {
         }
     }
 
+    /// Whether it can have several workers.
+    pub(crate) fn scales(&self) -> bool {
+        match self {
+            Self::Role(role) => role.scales(),
+            _ => true,
+        }
+    }
+
     /// Gets it ready to be started: Envoy's program is downloaded once.
     ///
     /// # Errors

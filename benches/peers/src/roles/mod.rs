@@ -75,6 +75,12 @@ impl Role {
         }
     }
 
+    /// Whether it can have several workers. Relays on io_uring of other runtimes could, with a
+    /// listener for each; they stand here for what a request costs.
+    pub(crate) fn scales(self) -> bool {
+        !matches!(self, Self::BareRing | Self::Glommio | Self::Monoio)
+    }
+
     /// # Errors
     /// It was left out of this build.
     pub(crate) fn prepare(self) -> io::Result<()> {

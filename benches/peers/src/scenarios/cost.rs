@@ -63,7 +63,7 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
     };
     let usual = if protocol == Protocol::Http { PROXIES } else { RELAYS };
     let rounds = bench.rounds(3, 20);
-    let done = in_turns(bench.participants(protocol, usual), rounds, |peer| {
+    let done = in_turns(bench.participants(protocol, workers, usual), rounds, |peer| {
         let run = measure(peer, &plan, bench)?;
         if bench.verbose {
             println!("{:>20} {:8.2} {:10.0}/s", peer.name(), run.cost, run.rate);

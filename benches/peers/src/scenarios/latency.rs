@@ -57,7 +57,7 @@ pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::
     .to_vec();
     let mut chart = Chart::new(scenario.describe(), "p99 µs");
     for &rate in &bench.rates {
-        let done = in_turns(bench.participants(protocol, usual), rounds, |peer| {
+        let done = in_turns(bench.participants(protocol, workers, usual), rounds, |peer| {
             let running = placement.start(peer, &job)?;
             let sample = || CpuTime::of(&running.pids);
             let (latencies, before, after) =

@@ -39,7 +39,7 @@ pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::
     let connections = wanted.min(connection_limit());
     let (job, placement) = (bench.job(protocol, workers), bench.placement(workers));
     let rounds = bench.rounds(1, 3);
-    let done = in_turns(bench.participants(protocol, usual), rounds, |peer| {
+    let done = in_turns(bench.participants(protocol, workers, usual), rounds, |peer| {
         let running = placement.start(peer, &job)?;
         let proxy = running.addresses[0];
         // Pools that serve all connections fill up first: they are not the connections' own.

@@ -191,7 +191,12 @@ impl Bench {
     }
 
     /// The peers that take part, and what those that do not are missing.
-    fn participants(&self, protocol: Protocol, usual: &[&str]) -> (Vec<Peer>, Vec<String>) {
+    fn participants(
+        &self,
+        protocol: Protocol,
+        workers: usize,
+        usual: &[&str],
+    ) -> (Vec<Peer>, Vec<String>) {
         let wanted = match &self.peers {
             Some(peers) => peers.clone(),
             None => usual.iter().filter_map(|name| Peer::named(name)).collect(),
@@ -199,6 +204,9 @@ impl Bench {
         let (mut ready, mut notes) = (Vec::new(), Vec::new());
         for peer in wanted.into_iter().filter(|peer| peer.speaks(protocol)) {
             match peer.prepare() {
+                Ok(()) if workers > 1 && !peer.scales() => {
+                    notes.push(format!("{} is left out: it has one worker", peer.name()));
+                }
                 Ok(()) => ready.push(peer),
                 Err(error) => notes.push(format!("{} is left out: {error}", peer.name())),
             }

@@ -45,7 +45,7 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
     let workload = Workload { connections, exchange: Exchange::HTTP };
     let duration = bench.duration(Duration::from_millis(500), Duration::from_secs(1));
     let rounds = bench.rounds(6, 40);
-    let done = in_turns(bench.participants(Protocol::Http, PEERS), rounds, |peer| {
+    let done = in_turns(bench.participants(Protocol::Http, workers, PEERS), rounds, |peer| {
         let running = placement.start(peer, &job)?;
         let workers = running.workers()?;
         let sample = || workers.iter().map(Thread::run_time).collect::<io::Result<Vec<_>>>();

@@ -37,7 +37,7 @@ pub(in crate::scenarios) fn run(scenario: Scenario, bench: &Bench) -> io::Result
     let placement = bench.placement(workers);
     let duration = bench.duration(Duration::from_secs(5), Duration::from_secs(60));
     let rounds = bench.rounds(1, 1);
-    let done = in_turns(bench.participants(Protocol::Relay, PEERS), rounds, |peer| {
+    let done = in_turns(bench.participants(Protocol::Relay, workers, PEERS), rounds, |peer| {
         measure(peer, bench, &placement, workers, duration)
     })?;
 
