@@ -28,6 +28,16 @@ pub(crate) fn median(values: &[f64]) -> Median {
     Median { value, interval }
 }
 
+/// The median of the ratios of values with the same index: of runs of the same round, so that what
+/// the machine did meanwhile cancels out.
+///
+/// # Panics
+/// As [`median`].
+pub(crate) fn paired_ratio(numerators: &[f64], denominators: &[f64]) -> Median {
+    let pairs = numerators.iter().zip(denominators);
+    median(&pairs.map(|(numerator, denominator)| numerator / denominator).collect::<Vec<_>>())
+}
+
 /// The largest k with 2 P(B(n, 1/2) < k) <= 0.05, if there is one.
 fn enclosing_rank(n: usize) -> Option<usize> {
     let mut mass = 0.5_f64.powi(i32::try_from(n).ok()?);

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Bench, Placement, Rounds, Scenario, in_turns, values};
+use super::{Bench, Placement, Rounds, Scenario, cost_ratio, in_turns, values};
 use crate::exchange::{BODY_LEN, Exchange};
 use crate::load::{Workload, closed, held::Held};
 use crate::peers::{Job, Peer, Protocol};
@@ -139,12 +139,13 @@ fn section(scenario: Scenario, plan: &Plan, rounds: usize, done: Rounds<Run>) ->
     section.header.extend(rest);
     let mut chart = Chart::new(scenario.describe(), cost);
     let digits = if bulk { 1 } else { 2 };
+    let cost_of = |run: &Run| run.cost;
     for done in &done.runs {
         let (peer, runs) = done;
         let mut row = vec![peer.name().to_owned()];
         row.extend(costs(runs, digits));
-        row.push(ratio(done, reference));
-        row.extend(evenkeel.map(|evenkeel| ratio(evenkeel, done)));
+        row.push(cost_ratio(done, reference, cost_of));
+        row.extend(evenkeel.map(|evenkeel| cost_ratio(evenkeel, done, cost_of)));
         row.extend(carried(runs, usize::from(bulk)));
         section.rows.push(row);
         chart.bars.push(Bar::new(peer, median(&values(runs, |run| run.cost))));
@@ -178,15 +179,6 @@ fn carried(runs: &[Run], digits: usize) -> [String; 6] {
         format!("{:.1}", of(|run| run.memory)),
         if turns.is_empty() { String::new() } else { format!("{:.1}", median(&turns).value) },
     ]
-}
-
-/// The median of the rounds' ratios: what decides which of two is cheaper.
-fn ratio((a, a_runs): &(Peer, Vec<Run>), (b, b_runs): &(Peer, Vec<Run>)) -> String {
-    if a == b {
-        return "1".to_owned();
-    }
-    let ratios: Vec<f64> = a_runs.iter().zip(b_runs).map(|(a, b)| a.cost / b.cost).collect();
-    median_cell(median(&ratios), 3)
 }
 
 fn raw(peer: &Peer, runs: &[Run]) -> Vec<Raw> {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::{Bench, Scenario, in_turns};
+use super::{Bench, Scenario, cost_ratio, in_turns, values};
 use crate::exchange::Exchange;
 use crate::load::{Workload, histogram, open};
-use crate::peers::Protocol;
+use crate::peers::{Peer, Protocol};
 use crate::process::CpuTime;
-use crate::report::{Bar, Chart, Raw, Section};
-use crate::statistics::Median;
+use crate::report::{Bar, Chart, Raw, Section, median_cell};
+use crate::statistics::{Median, median};
 
 const RELAYS: &[&str] =
     &["bare-ring", "evenkeel", "tokio", "monoio", "glommio", "nginx", "haproxy", "envoy"];
@@ -50,6 +50,7 @@ pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::
         "p99.9 µs",
         "worst µs",
         "CPU µs/request",
+        "evenkeel to it",
         "unanswered",
         "late µs",
     ]
@@ -65,34 +66,14 @@ pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::
             let cpu = (after.total - before.total).as_secs_f64();
             Ok(Run { cost: cpu * 1e6 / latencies.answered.max(1) as f64, latencies })
         })?;
-        for (peer, runs) in &done.runs {
-            let (latency, lag) =
-                (together(runs, |run| &run.latency), together(runs, |run| &run.lag));
-            let micros = |histogram: &Histogram<u64>, quantile| {
-                histogram.value_at_quantile(quantile) as f64 / 1e3
-            };
-            let cost = runs.iter().map(|run| run.cost).sum::<f64>() / runs.len() as f64;
-            let unanswered: u64 = runs.iter().map(|run| run.latencies.unanswered).sum();
-            section.rows.push(vec![
-                peer.name().to_owned(),
-                format!("{rate:.0}"),
-                format!("{:.0}", micros(&latency, 0.5)),
-                format!("{:.0}", micros(&latency, 0.99)),
-                format!("{:.0}", micros(&latency, 0.999)),
-                format!("{:.0}", latency.max() as f64 / 1e3),
-                format!("{cost:.2}"),
-                unanswered.to_string(),
-                format!("{:.0}", micros(&lag, 0.99)),
-            ]);
+        let evenkeel = done.runs.iter().find(|(peer, _)| peer.name() == "evenkeel");
+        for entry in &done.runs {
+            let (peer, runs) = entry;
+            let latency = together(runs, |run| &run.latency);
+            section.rows.push(row(entry, evenkeel, rate, &latency));
             let p99 = Median { value: micros(&latency, 0.99), interval: None };
             chart.bars.push(Bar::labelled(format!("{} {rate:.0}/s", peer.name()), peer, p99));
-            for (round, run) in runs.iter().enumerate() {
-                for (name, quantile) in [("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999)] {
-                    let metric = format!("{name}_at_{rate:.0}");
-                    let value = micros(&run.latencies.latency, quantile);
-                    section.raw.push(Raw::new(peer.name(), round, metric, value));
-                }
-            }
+            section.raw.extend(raw(peer, runs, rate));
         }
         section.notes.extend(done.notes);
     }
@@ -100,6 +81,47 @@ pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::
     section.notes.dedup();
     section.chart = Some(chart);
     Ok(section)
+}
+
+fn row(
+    entry: &(Peer, Vec<Run>),
+    evenkeel: Option<&(Peer, Vec<Run>)>,
+    rate: f64,
+    latency: &Histogram<u64>,
+) -> Vec<String> {
+    let (peer, runs) = entry;
+    let cost = |run: &Run| run.cost;
+    let unanswered: u64 = runs.iter().map(|run| run.latencies.unanswered).sum();
+    vec![
+        peer.name().to_owned(),
+        format!("{rate:.0}"),
+        format!("{:.0}", micros(latency, 0.5)),
+        format!("{:.0}", micros(latency, 0.99)),
+        format!("{:.0}", micros(latency, 0.999)),
+        format!("{:.0}", latency.max() as f64 / 1e3),
+        median_cell(median(&values(runs, cost)), 2),
+        evenkeel.map_or_else(String::new, |evenkeel| cost_ratio(evenkeel, entry, cost)),
+        unanswered.to_string(),
+        format!("{:.0}", micros(&together(runs, |run| &run.lag), 0.99)),
+    ]
+}
+
+fn raw(peer: &Peer, runs: &[Run], rate: f64) -> Vec<Raw> {
+    let of_run = |(round, run): (usize, &Run)| {
+        let raw =
+            |metric, value| Raw::new(peer.name(), round, format!("{metric}_at_{rate:.0}"), value);
+        [
+            raw("cost", run.cost),
+            raw("p50_us", micros(&run.latencies.latency, 0.5)),
+            raw("p99_us", micros(&run.latencies.latency, 0.99)),
+            raw("p999_us", micros(&run.latencies.latency, 0.999)),
+        ]
+    };
+    runs.iter().enumerate().flat_map(of_run).collect()
+}
+
+fn micros(times: &Histogram<u64>, quantile: f64) -> f64 {
+    times.value_at_quantile(quantile) as f64 / 1e3
 }
 
 fn together(runs: &[Run], of: impl Fn(&open::Latencies) -> &Histogram<u64>) -> Histogram<u64> {

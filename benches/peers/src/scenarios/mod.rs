@@ -18,7 +18,8 @@ use std::time::Duration;
 use crate::peers::{Job, Peer, Protocol, Running};
 use crate::probe::Probe;
 use crate::process;
-use crate::report::Section;
+use crate::report::{Section, median_cell};
+use crate::statistics::paired_ratio;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Scenario {
@@ -276,4 +277,16 @@ fn in_turns<R>(
 /// The values of one kind in some runs.
 fn values<R>(runs: &[R], value: impl Fn(&R) -> f64) -> Vec<f64> {
     runs.iter().map(value).collect()
+}
+
+/// What a peer's runs cost beside those of another, as a cell of a table.
+fn cost_ratio<R>(
+    (peer, runs): &(Peer, Vec<R>),
+    (to, to_runs): &(Peer, Vec<R>),
+    cost: impl Fn(&R) -> f64,
+) -> String {
+    if peer == to {
+        return "1".to_owned();
+    }
+    median_cell(paired_ratio(&values(runs, &cost), &values(to_runs, &cost)), 3)
 }

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::thread;
 
 use self::owner::{Owners, spread};
-use super::{Bench, Placement, Scenario, in_turns, values};
+use super::{Bench, Placement, Rounds, Scenario, in_turns, values};
 use crate::exchange::Exchange;
 use crate::load::held::Held;
 use crate::origin::{self, Speech};
@@ -70,13 +70,18 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
         in_turns(participants, rounds, |peer| measure(peer, &job, &placement, connections))?
     };
 
-    let mut section = Section::new(scenario.name(), scenario.describe());
-    section.conditions = format!(
+    let conditions = format!(
         "{connections} long-lived connections, opened at once, {workers} workers, {rounds} rounds; {}. Spread: most \
          minus fewest connections of a worker. Busiest: CPU time of the busiest worker over the mean, \
          while every connection did the same",
         placement.describe(),
     );
+    Ok(section(scenario, conditions, done))
+}
+
+fn section(scenario: Scenario, conditions: String, done: Rounds<Run>) -> Section {
+    let mut section = Section::new(scenario.name(), scenario.describe());
+    section.conditions = conditions;
     section.header = [
         "peer",
         "spread",
@@ -107,7 +112,7 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
     }
     section.notes.extend(done.notes);
     section.chart = Some(chart);
-    Ok(section)
+    section
 }
 
 fn measure(peer: &Peer, job: &Job, placement: &Placement, connections: usize) -> io::Result<Run> {
