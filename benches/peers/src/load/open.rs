@@ -32,7 +32,9 @@ pub(crate) struct Latencies {
     pub(crate) latency: Histogram<u64>,
     /// Nanoseconds from due to sent where a connection was free: what the instrument itself adds.
     pub(crate) lag: Histogram<u64>,
+    /// Responses between the two samples, whenever their requests were due.
     pub(crate) answered: u64,
+    /// Requests without a response in the end.
     pub(crate) unanswered: u64,
 }
 
@@ -65,8 +67,9 @@ pub(crate) fn run<T>(
     client.counts_from = Instant::now();
     client.keep_on(duration)?;
     let after = sample()?;
+    let answered = client.result.answered;
     client.finish()?;
-    Ok((client.result, before, after))
+    Ok((Latencies { answered, ..client.result }, before, after))
 }
 
 impl Latencies {
@@ -227,8 +230,8 @@ impl<'k> Client<'k> {
             && due >= self.counts_from
         {
             record(&mut self.result.latency, now.duration_since(due));
-            self.result.answered += 1;
         }
+        self.result.answered += 1;
         self.idle.push_back(index);
         self.send_one(now, false);
         Ok(())

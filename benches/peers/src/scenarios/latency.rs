@@ -21,6 +21,8 @@ struct Run {
     latencies: open::Latencies,
     /// CPU time of a request, µs.
     cost: f64,
+    /// Responses a second.
+    rate: f64,
 }
 
 pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::Result<Section> {
@@ -45,6 +47,7 @@ pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::
     section.header = [
         "peer",
         "requests/s",
+        "answered/s",
         "p50 µs",
         "p99 µs",
         "p99.9 µs",
@@ -64,7 +67,9 @@ pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::
             let (latencies, before, after) =
                 open::run(running.addresses[0], workload, rate, duration, sample)?;
             let cpu = (after.total - before.total).as_secs_f64();
-            Ok(Run { cost: cpu * 1e6 / latencies.answered.max(1) as f64, latencies })
+            let answered = latencies.answered.max(1) as f64;
+            let rate = answered / duration.as_secs_f64();
+            Ok(Run { cost: cpu * 1e6 / answered, rate, latencies })
         })?;
         let evenkeel = done.runs.iter().find(|(peer, _)| peer.name() == "evenkeel");
         for entry in &done.runs {
@@ -95,6 +100,7 @@ fn row(
     vec![
         peer.name().to_owned(),
         format!("{rate:.0}"),
+        format!("{:.0}", median(&values(runs, |run| run.rate)).value),
         format!("{:.0}", micros(latency, 0.5)),
         format!("{:.0}", micros(latency, 0.99)),
         format!("{:.0}", micros(latency, 0.999)),
