@@ -279,14 +279,11 @@ fn values<R>(runs: &[R], value: impl Fn(&R) -> f64) -> Vec<f64> {
     runs.iter().map(value).collect()
 }
 
-/// What a peer's runs cost beside those of another, as a cell of a table.
-fn cost_ratio<R>(
-    (peer, runs): &(Peer, Vec<R>),
-    (to, to_runs): &(Peer, Vec<R>),
-    cost: impl Fn(&R) -> f64,
-) -> String {
-    if peer == to {
+/// What a participant's runs cost beside those of another, as a cell of a table. Two participants may
+/// be the same peer, to see the noise.
+fn cost_ratio<R>(one: &(Peer, Vec<R>), other: &(Peer, Vec<R>), cost: impl Fn(&R) -> f64) -> String {
+    if std::ptr::eq(one, other) {
         return "1".to_owned();
     }
-    median_cell(paired_ratio(&values(runs, &cost), &values(to_runs, &cost)), 3)
+    median_cell(paired_ratio(&values(&one.1, &cost), &values(&other.1, &cost)), 3)
 }
