@@ -1,18 +1,12 @@
-//! The parts of the relay benchmark that a wrong number could hide in.
-//!
-//! The benchmark itself has no test harness, so its plain modules are tested from here.
+//! The parts that a wrong number could hide in.
 
-#[path = "../benches/relay/message.rs"]
-mod message;
-#[path = "../benches/relay/statistics.rs"]
-mod statistics;
-#[path = "../benches/relay/work.rs"]
-mod work;
-
-use message::{Assembler, Order, REQUEST_LEN};
 use proptest::prelude::*;
-use statistics::median;
-use work::{Work, largest_over_mean, thread_times};
+
+use crate::exchange::Exchange;
+use crate::message::{Assembler, Order, REQUEST_LEN};
+use crate::process::Thread;
+use crate::statistics::{largest_over_mean, median};
+use crate::work::Work;
 
 #[test]
 fn median_of_few_values_has_no_interval() {
@@ -33,10 +27,10 @@ fn interval_lies_at_the_tabled_ranks() {
 
 #[test]
 fn what_a_relay_says_of_its_work_is_read_back() {
-    let work = Work { turns: 10, completions: 25, busiest: 1.25 };
+    let work = Work { turns: 10, completions: 25 };
     assert_eq!(format!("{work}\n").parse(), Ok(work));
     assert_eq!(work.completions_per_turn(), 2.5);
-    assert!("10 25".parse::<Work>().is_err());
+    assert!("10 25 1".parse::<Work>().is_err());
 }
 
 #[test]
@@ -47,14 +41,26 @@ fn evenness_is_the_largest_over_the_mean() {
 }
 
 #[test]
-fn the_times_of_threads_are_those_of_the_names_selected() {
+fn the_time_of_a_thread_is_what_it_has_run() {
     let busy = std::thread::Builder::new().name("busy-7".to_owned()).spawn(|| {
         let started = std::time::Instant::now();
         while started.elapsed() < std::time::Duration::from_millis(20) {}
-        thread_times(|name| name == "busy-7").unwrap()
+        let mut threads = Thread::all(&[std::process::id()]).unwrap();
+        threads.retain(|thread| thread.name == "busy-7");
+        threads.iter().map(|thread| thread.run_time().unwrap()).collect::<Vec<_>>()
     });
     let times = busy.unwrap().join().unwrap();
-    assert!(times.len() == 1 && times[0] > 0.0, "{times:?}");
+    assert!(times.len() == 1 && !times[0].is_zero(), "{times:?}");
+}
+
+#[test]
+fn a_response_that_is_not_what_was_asked_for_is_refused() {
+    let refused = |bytes: &[u8]| Exchange::HTTP.response().feed(bytes).unwrap_err();
+    assert!(refused(b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno").contains("503: no"));
+    assert!(refused(b"HTTP/1.1 200 OK\r\n\r\n").contains("Content-Length"));
+    assert!(refused(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab").contains("more bytes"));
+    assert!(refused(b"SSH-2.0\r\n\r\n").contains("malformed"));
+    assert!(Exchange::SMALL.response().feed(&[0; 129]).is_err());
 }
 
 proptest! {
@@ -95,5 +101,28 @@ proptest! {
     #[test]
     fn more_than_one_order_is_refused(extra in 1..100_usize) {
         prop_assert!(Assembler::new().feed(&vec![0; REQUEST_LEN + extra]).is_err());
+    }
+
+    #[test]
+    fn a_response_ends_where_it_does_in_any_segmentation(
+        body_len in 0..64_usize,
+        cuts in prop::collection::vec(0..200_usize, 0..8),
+    ) {
+        let mut response = format!("HTTP/1.1 200 OK\r\nA: b\r\ncontent-length: {body_len}\r\n\r\n")
+            .into_bytes();
+        response.extend(std::iter::repeat_n(b'\n', body_len));
+        let mut bounds: Vec<usize> = cuts.into_iter().map(|cut| cut.min(response.len())).collect();
+        bounds.extend([0, response.len()]);
+        bounds.sort_unstable();
+        bounds.dedup();
+        let mut progress = Exchange::HTTP.response();
+        // Twice: a connection has many.
+        for _ in 0..2 {
+            for bound in bounds.windows(2) {
+                let complete = progress.feed(&response[bound[0]..bound[1]]).unwrap();
+                prop_assert_eq!(complete, bound[1] == response.len());
+                prop_assert_eq!(progress.is_partial(), !complete);
+            }
+        }
     }
 }

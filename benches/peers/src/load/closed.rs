@@ -1,7 +1,9 @@
-//! The load generator: a closed loop of orders over some connections, one outstanding on each.
+//! The closed loop: some connections, and on each the next request as soon as the last is answered.
 //!
 //! In: an address and a [`Workload`]. Out: a [`Load`], counted between two moments at which the
-//! caller samples whatever else it measures. One thread, one ring; responses are counted, not read.
+//! caller samples whatever else it measures. One thread, one ring; what is only counted is not read.
+//! It shows what a request costs and how many a proxy can do. It says little about latency: a proxy
+//! that stalls is asked for less meanwhile, so the stall counts once. That is for [`super::open`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,22 +11,14 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
-use crate::message::{Order, REQUEST_LEN};
-use crate::ring::{Event, Kernel, Received, Ring, Shape};
+use super::{Workload, histogram, receive, record, socket};
+use crate::exchange::Response;
+use crate::ring::{Chunk, Event, Kernel, Received, Ring, Shape};
 
 /// Connections are opened and caches warmed before anything counts.
 const WARM_UP: Duration = Duration::from_millis(150);
-/// Nanoseconds. Longer ones count as this long.
-const LATENCY_LIMIT: u64 = 60_000_000_000;
-
-pub(crate) struct Workload {
-    pub(crate) connections: usize,
-    pub(crate) order: Order,
-    /// `order`, encoded.
-    pub(crate) request: &'static [u8; REQUEST_LEN],
-}
 
 /// What went through between the two samples.
 pub(crate) struct Load {
@@ -37,22 +31,22 @@ pub(crate) struct Load {
     pub(crate) latency: Histogram<u64>,
 }
 
-/// Loads `relay` for `duration`, and calls `sample` at both ends of that time.
+/// Loads `proxy` for `duration`, and calls `sample` at both ends of that time.
 ///
 /// # Errors
 /// A connection failed or ended before its response did; nothing at all came through; the ring or
 /// a sample failed.
 pub(crate) fn run<T>(
-    relay: SocketAddr,
-    workload: &Workload,
+    proxy: SocketAddr,
+    workload: Workload,
     duration: Duration,
     mut sample: impl FnMut() -> io::Result<T>,
 ) -> io::Result<(Load, T, T)> {
     // Discarded bytes never touch the buffers, so long ones cost address space only.
-    let mut kernel = Kernel::new(Shape { buffers: 256, buffer_len: 256 << 10, peer: relay })?;
+    let mut kernel = Kernel::new(Shape { buffers: 256, buffer_len: 256 << 10, peer: proxy })?;
     let mut ring = kernel.ring()?;
     ring.timer(WARM_UP)?;
-    let mut client = Client::new(ring, relay, workload)?;
+    let mut client = Client::new(ring, proxy, workload)?;
     client.run_until_timer()?;
 
     let before = sample()?;
@@ -65,49 +59,42 @@ pub(crate) fn run<T>(
     let mut load = client.load;
     load.elapsed = started.elapsed();
     if load.bytes == 0 {
-        return Err(io::Error::new(io::ErrorKind::TimedOut, "not one byte came through the relay"));
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "not one byte came through the proxy"));
     }
     Ok((load, before, after))
 }
 
 impl Load {
     fn new() -> Self {
-        let latency = Histogram::new_with_max(LATENCY_LIMIT, 3)
-            .unwrap_or_else(|_| unreachable!("the bounds are constants in range"));
-        Self { requests: 0, bytes: 0, elapsed: Duration::ZERO, latency }
+        Self { requests: 0, bytes: 0, elapsed: Duration::ZERO, latency: histogram() }
     }
 }
 
-struct Client<'k, 'w> {
+struct Client<'k> {
     ring: Ring<'k>,
-    relay: SocketAddr,
-    workload: &'w Workload,
+    proxy: SocketAddr,
+    workload: Workload,
     connections: Vec<Connection>,
     load: Load,
 }
 
 struct Connection {
     socket: Socket,
-    /// Bytes of the response so far.
-    received: u64,
+    response: Response,
+    answered: u64,
     started: Instant,
 }
 
-fn socket(relay: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(relay), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
-    Ok(socket)
-}
-
-impl<'k, 'w> Client<'k, 'w> {
-    fn new(mut ring: Ring<'k>, relay: SocketAddr, workload: &'w Workload) -> io::Result<Self> {
+impl<'k> Client<'k> {
+    fn new(mut ring: Ring<'k>, proxy: SocketAddr, workload: Workload) -> io::Result<Self> {
         let mut connections = Vec::with_capacity(workload.connections);
         for index in 0..workload.connections {
-            let socket = socket(relay)?;
+            let socket = socket(proxy)?;
             ring.connect(socket.as_fd(), index as u64);
-            connections.push(Connection { socket, received: 0, started: Instant::now() });
+            let response = workload.exchange.response();
+            connections.push(Connection { socket, response, answered: 0, started: Instant::now() });
         }
-        Ok(Self { ring, relay, workload, connections, load: Load::new() })
+        Ok(Self { ring, proxy, workload, connections, load: Load::new() })
     }
 
     fn run_until_timer(&mut self) -> io::Result<()> {
@@ -118,9 +105,10 @@ impl<'k, 'w> Client<'k, 'w> {
                 match event {
                     Event::Connected { token, result } => {
                         result?;
-                        let socket = self.connections[token as usize].socket.as_fd();
-                        self.ring.receive_discarding(socket, token);
-                        self.ring.send_static(socket, self.workload.request, token);
+                        let socket = &self.connections[token as usize].socket;
+                        let exchange = &self.workload.exchange;
+                        receive(&mut self.ring, socket, exchange, token);
+                        self.ring.send_static(socket.as_fd(), exchange.request, token);
                     }
                     Event::Received { token, received, more } => {
                         self.on_received(token as usize, received, more)?;
@@ -139,48 +127,51 @@ impl<'k, 'w> Client<'k, 'w> {
     fn on_received(&mut self, index: usize, received: Received, more: bool) -> io::Result<()> {
         match received {
             Received::Bytes(chunk) => {
-                self.count(index, u64::from(chunk.len));
+                let counted = self.count(index, &chunk);
                 self.ring.release(chunk);
+                counted?;
             }
             Received::Starved => {}
             Received::End => return self.reopen(index),
             Received::Failed(error) => return Err(error),
         }
         if !more {
-            let socket = self.connections[index].socket.as_fd();
-            self.ring.receive_discarding(socket, index as u64);
+            let socket = &self.connections[index].socket;
+            receive(&mut self.ring, socket, &self.workload.exchange, index as u64);
         }
         Ok(())
     }
 
-    fn count(&mut self, index: usize, len: u64) {
+    fn count(&mut self, index: usize, chunk: &Chunk) -> io::Result<()> {
         let connection = &mut self.connections[index];
-        self.load.bytes += len;
-        connection.received += len;
-        if connection.received < self.workload.order.response_len {
-            return;
+        self.load.bytes += u64::from(chunk.len);
+        if !connection.response.feed(self.ring.bytes(chunk)).map_err(io::Error::other)? {
+            return Ok(());
         }
         let now = Instant::now();
-        let latency = now.duration_since(connection.started).as_nanos();
-        self.load.latency.saturating_record(u64::try_from(latency).unwrap_or(u64::MAX));
+        record(&mut self.load.latency, now.duration_since(connection.started));
         self.load.requests += 1;
-        if !self.workload.order.last {
-            connection.received = 0;
+        connection.answered += 1;
+        if !self.workload.exchange.last {
             connection.started = now;
-            self.ring.send_static(connection.socket.as_fd(), self.workload.request, index as u64);
+            let request = self.workload.exchange.request;
+            self.ring.send_static(connection.socket.as_fd(), request, index as u64);
         }
+        Ok(())
     }
 
     /// After the last response on a connection the next one takes its place.
     fn reopen(&mut self, index: usize) -> io::Result<()> {
-        let (received, order) = (self.connections[index].received, self.workload.order);
-        if !order.last || received != order.response_len {
-            let reason = format!("the relay ended a connection {received} bytes into a response");
+        let exchange = self.workload.exchange;
+        let ended = &self.connections[index];
+        if !exchange.last || ended.answered != 1 || ended.response.is_partial() {
+            let reason = "the proxy ended a connection before its response did";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
         }
-        let socket = socket(self.relay)?;
+        let socket = socket(self.proxy)?;
         self.ring.connect(socket.as_fd(), index as u64);
-        let next = Connection { socket, received: 0, started: Instant::now() };
+        let response = exchange.response();
+        let next = Connection { socket, response, answered: 0, started: Instant::now() };
         let ended = std::mem::replace(&mut self.connections[index], next);
         self.ring.close(ended.socket);
         Ok(())

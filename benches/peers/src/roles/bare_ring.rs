@@ -64,7 +64,7 @@ pub(crate) fn run(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Work> 
                 }
                 Event::InputClosed => {
                     let Ring { turns, completions, .. } = relay.ring;
-                    return Ok(Work { turns, completions, busiest: 1.0 });
+                    return Ok(Work { turns, completions });
                 }
                 event => relay.on_connection_event(event),
             }

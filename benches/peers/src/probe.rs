@@ -1,6 +1,6 @@
 //! Budgets that do not swing with the machine's mood: system calls and user-space instructions.
 //!
-//! In: a process. Out: what strace(1) or perf(1) counted in it until [`Probing::finish`].
+//! In: processes. Out: what strace(1) or perf(1) counted in them until [`Probing::finish`].
 
 use std::fs;
 use std::io;
@@ -40,8 +40,9 @@ impl Probe {
 
     /// # Errors
     /// The tool is not installed.
-    pub(crate) fn attach(self, pid: u32) -> io::Result<Probing> {
-        let file = format!("evenkeel-relay-{}.probe", std::process::id());
+    pub(crate) fn attach(self, pids: &[u32]) -> io::Result<Probing> {
+        let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let file = format!("evenkeel-peers-{}.probe", std::process::id());
         let output = std::env::temp_dir().join(file);
         let (program, arguments) = match self {
             Self::SystemCalls => ("strace", ["-c", "-f"].as_slice()),
@@ -49,7 +50,7 @@ impl Probe {
         };
         let child = Command::new(program)
             .args(arguments)
-            .args(["-p", &pid.to_string(), "-o"])
+            .args(["-p", &pids, "-o"])
             .arg(&output)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

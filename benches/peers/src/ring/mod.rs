@@ -9,19 +9,21 @@
 //! leaves to reap is exactly what it found.
 #![allow(unsafe_code)]
 
+mod pool;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, Timespec};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{
     CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode,
     squeue::Entry, squeue::Flags,
 };
 use socket2::SockAddr;
 
-use crate::pool::Pool;
+use self::pool::Pool;
 
 const SUBMISSION_ENTRIES: u32 = 512;
 /// Several times the operations in flight: an overflowing completion queue costs an allocation each.
@@ -205,13 +207,33 @@ impl Ring<'_> {
         self.enter(1)
     }
 
+    /// A turn that ends after `limit` even if nothing completes.
+    pub(crate) fn turn_within(&mut self, limit: Duration) -> io::Result<()> {
+        self.pool.publish();
+        self.turns += 1;
+        let limit = Timespec::from(limit);
+        self.enter_until(1, Some(&limit))
+    }
+
     fn enter(&mut self, wanted: usize) -> io::Result<()> {
+        self.enter_until(wanted, None)
+    }
+
+    fn enter_until(&mut self, wanted: usize, limit: Option<&Timespec>) -> io::Result<()> {
         self.submission.sync();
         // The kernel counts unreaped completions as the wait's result: show it what was reaped.
         self.completion.sync();
         loop {
-            match self.submitter.submit_and_wait(wanted) {
+            let entered = match limit {
+                Some(limit) => {
+                    let arguments = SubmitArgs::new().timespec(limit);
+                    self.submitter.submit_with_args(wanted, &arguments)
+                }
+                None => self.submitter.submit_and_wait(wanted),
+            };
+            match entered {
                 Ok(_) => break,
+                Err(error) if error.raw_os_error() == Some(libc::ETIME) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 // Completions wait in the overflow list: reap first.
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => break,

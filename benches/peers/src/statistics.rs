@@ -28,6 +28,16 @@ pub(crate) fn median(values: &[f64]) -> Median {
     Median { value, interval }
 }
 
+/// The median of the ratios of values with the same index: of runs of the same round, so that what
+/// the machine did meanwhile cancels out.
+///
+/// # Panics
+/// As [`median`].
+pub(crate) fn paired_ratio(numerators: &[f64], denominators: &[f64]) -> Median {
+    let pairs = numerators.iter().zip(denominators);
+    median(&pairs.map(|(numerator, denominator)| numerator / denominator).collect::<Vec<_>>())
+}
+
 /// The largest k with 2 P(B(n, 1/2) < k) <= 0.05, if there is one.
 fn enclosing_rank(n: usize) -> Option<usize> {
     let mut mass = 0.5_f64.powi(i32::try_from(n).ok()?);
@@ -40,4 +50,14 @@ fn enclosing_rank(n: usize) -> Option<usize> {
         mass *= (n - k) as f64 / (k + 1) as f64;
     }
     None
+}
+
+/// The largest of some values over their mean; 1 where there is nothing to compare.
+pub(crate) fn largest_over_mean(values: &[f64]) -> f64 {
+    let sum: f64 = values.iter().sum();
+    if sum > 0.0 {
+        values.iter().copied().fold(0.0, f64::max) * values.len() as f64 / sum
+    } else {
+        1.0
+    }
 }
