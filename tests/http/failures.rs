@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -16,7 +17,7 @@ use evenkeel::{
         self, Routes, Timeouts,
         route::{RetryOn, RetryPolicy, TimeLimit},
     },
-    telemetry::{CodeClass, ResponseFlag},
+    telemetry::{CodeClass, ResponseFlag, access_log::AccessLog},
     upstream::{
         limits::Limits,
         outlier::Outlier,
@@ -356,4 +357,27 @@ fn a_connection_that_cannot_be_made_in_time_is_given_up() {
     assert_eq!(stage.ask(get("/")).status(), 503);
     stage.counted(CodeClass::ServerError, ResponseFlag::UpstreamConnectionFailure, 1);
     stage.is_quiet();
+}
+
+#[test]
+fn the_log_of_a_request_without_an_answer_has_nothing_of_the_one_before() {
+    needs_io_uring!();
+    let answer = "HTTP/1.1 200 OK\r\nX-From: first\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::answering(answer);
+    let (sender, lines) = mpsc::channel();
+    let log = AccessLog::to(move |lines: &[u8]| {
+        sender.send(lines.to_vec()).map_err(std::io::Error::other)
+    });
+    let log = log.unwrap().format("%RESPONSE_CODE% %RESP(X-FROM)%".parse().unwrap());
+    let specs = vec![route("/up", "up"), route("/down", "down")];
+    let clusters = [cluster("up", origin.address), cluster("down", nowhere())];
+    let stage = Stage::serving(http::proxy(routes(specs, clusters)).access_log(log));
+    let mut client = stage.client();
+    assert_eq!(client.ask(get("/up")).status(), 200);
+    assert_eq!(client.ask(get("/down")).status(), 503);
+    let mut written = Vec::new();
+    while written.iter().filter(|byte| **byte == b'\n').count() < 2 {
+        written.extend(lines.recv_timeout(Duration::from_secs(20)).unwrap());
+    }
+    assert_eq!(String::from_utf8(written).unwrap(), "200 first\n503 -\n");
 }

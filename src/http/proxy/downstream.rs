@@ -49,8 +49,9 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Forgets what the request before was noted for.
+    /// Forgets what became of the request before.
     pub(super) fn begin(&mut self) {
+        self.response.clear();
         self.route.clear();
         self.original_path.clear();
     }

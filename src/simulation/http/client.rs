@@ -17,7 +17,7 @@ use crate::{ring::simulated::Random, runtime::timeout};
 const REFUSED: [&str; 6] = [
     "GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
     "GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+    "POST /99/0/1/0 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
     "GET /x HTTP/1.1\r\nHost : a\r\n\r\n",
     "GET /x HTTP/2.0\r\nHost: a\r\n\r\n",
     "GET /%2e%2e/x HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -41,7 +41,10 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn parse(target: &str) -> Target {
-        let numbers = target.split('/').skip(1).map(|number| number.parse().expect("a number"));
+        let numbers = target
+            .split('/')
+            .skip(1)
+            .map(|number| number.parse().unwrap_or_else(|_| panic!("a target: {target:?}")));
         let numbers: Vec<u64> = numbers.collect();
         let [client, number, sent, wanted] = numbers[..] else { panic!("a target: {target:?}") };
         Target { key: client << 32 | number << 1, sent: sent as usize, wanted: wanted as usize }
@@ -91,8 +94,10 @@ impl Ask {
     }
 
     fn refused(random: &mut Random) -> Ask {
-        let bytes = random.pick(&REFUSED).as_bytes().to_vec();
-        Ask { method: "GET", target: String::new(), bytes, closes: true }
+        let request = random.pick(&REFUSED);
+        // The origin sees the head of one whose body only is wrong, and may answer that.
+        let target = request.split(' ').nth(1).unwrap_or_default().to_owned();
+        Ask { method: "GET", target, bytes: request.as_bytes().to_vec(), closes: true }
     }
 }
 
