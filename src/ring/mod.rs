@@ -26,6 +26,6 @@ pub use self::uring::{Capabilities, Restrictions, RingRefused};
 pub(crate) use self::{
     buffers::Pool,
     driver::{Doorbell, Key, Nanoseconds, Wait, nanoseconds},
-    reactor::{LARGE, Reactor, SMALL},
+    reactor::Reactor,
     uring::RingDriver,
 };
