@@ -69,7 +69,7 @@ impl Socket {
         self.executor.reactor().queue(self.key, payload)
     }
 
-    pub(super) fn output(&self) -> Output {
+    pub(crate) fn output(&self) -> Output {
         self.executor.reactor().output()
     }
 

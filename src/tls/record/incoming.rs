@@ -76,13 +76,13 @@ impl Incoming {
     }
 
     /// Opens the records in `chunk`, the first of which may have begun in earlier ones. What came
-    /// before an error can be taken.
+    /// before an error can be taken. What the peer is to be told at once is appended to `reply`.
     pub(super) fn open(
         &mut self,
         mut chunk: Chunk,
         keys: &mut Keys,
         messages: &mut PostHandshake,
-        reply: &mut impl FnMut(Vec<u8>) -> Result<(), StreamError>,
+        reply: &mut Vec<u8>,
     ) -> Result<Then, StreamError> {
         while !self.begun.is_empty() && !chunk.is_empty() {
             let missing = match record_length(&self.begun)? {
@@ -145,7 +145,7 @@ fn open_all(
     pieces: &mut Pieces,
     keys: &mut Keys,
     messages: &mut PostHandshake,
-    reply: &mut impl FnMut(Vec<u8>) -> Result<(), StreamError>,
+    reply: &mut Vec<u8>,
 ) -> Result<(Then, usize), StreamError> {
     let mut at = 0;
     while let Some(length) = record_length(&bytes[at..])? {
@@ -186,7 +186,7 @@ fn open_record(
     record: &mut [u8],
     keys: &mut Keys,
     messages: &mut PostHandshake,
-    reply: &mut impl FnMut(Vec<u8>) -> Result<(), StreamError>,
+    reply: &mut Vec<u8>,
 ) -> Result<Opened, StreamError> {
     let typ = ContentType::from(record[0]);
     // In TLS 1.3 every record says that it is data until it is opened (RFC 8446 section 5.2).

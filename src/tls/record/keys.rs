@@ -1,18 +1,14 @@
 //! The keys of both directions, and how they change.
 
 use rustls::{
-    ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, ProtocolVersion,
-    SupportedCipherSuite,
+    ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, SupportedCipherSuite,
     client::ClientConnectionData,
-    crypto::cipher::{
-        InboundOpaqueMessage, InboundPlainMessage, MessageDecrypter, MessageEncrypter,
-        OutboundChunks, OutboundPlainMessage,
-    },
+    crypto::cipher::{InboundOpaqueMessage, InboundPlainMessage, MessageDecrypter, OutboundChunks},
     kernel::KernelConnection,
     server::ServerConnectionData,
 };
 
-use super::StreamError;
+use super::{StreamError, seal::SealingKey};
 
 /// Records before the limit at which a key is changed, so that an alert still finds one to use.
 const MARGIN: u64 = 1 << 10;
@@ -36,7 +32,7 @@ impl Kernel {
 /// What protects the records of a connection.
 pub(in crate::tls) struct Keys {
     kernel: Box<Kernel>,
-    seal: Box<dyn MessageEncrypter>,
+    seal: SealingKey,
     sealed: u64,
     open: Box<dyn MessageDecrypter>,
     opened: u64,
@@ -47,14 +43,7 @@ impl Keys {
         let suite = kernel.suite();
         let (sealed, seal) = secrets.tx;
         let (opened, open) = secrets.rx;
-        let mut seal = encrypter(suite, seal)?;
-        if sealed > 0 {
-            // A sealing key of aws-lc derives the start of its nonces from its first one and refuses
-            // to go back behind it (`aead_aes_gcm_tls13_seal_scatter`). What this seals is never sent.
-            let empty = OutboundChunks::new_empty();
-            let (typ, version) = (ContentType::Alert, ProtocolVersion::TLSv1_2);
-            seal.encrypt(OutboundPlainMessage { typ, version, payload: empty }, 0)?;
-        }
+        let seal = SealingKey::new(suite, &seal)?;
         Ok(Keys { kernel: Box::new(kernel), seal, sealed, open: decrypter(suite, open)?, opened })
     }
 
@@ -66,16 +55,16 @@ impl Keys {
         matches!(*self.kernel, Kernel::Client(_))
     }
 
-    /// Makes a record.
+    /// Appends a record to `output`.
     pub(super) fn seal(
         &mut self,
         typ: ContentType,
         payload: OutboundChunks<'_>,
-    ) -> Result<Vec<u8>, StreamError> {
-        let message = OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload };
-        let record = self.seal.encrypt(message, self.sealed)?;
+        output: &mut Vec<u8>,
+    ) -> Result<(), StreamError> {
+        self.seal.seal(typ, payload, self.sealed, output)?;
         self.sealed += 1;
-        Ok(record.encode())
+        Ok(())
     }
 
     /// Opens a record in place.
@@ -108,7 +97,7 @@ impl Keys {
             Kernel::Client(kernel) => kernel.update_tx_secret()?,
             Kernel::Server(kernel) => kernel.update_tx_secret()?,
         };
-        self.seal = encrypter(self.kernel.suite(), secrets)?;
+        self.seal = SealingKey::new(self.kernel.suite(), &secrets)?;
         self.sealed = sequence;
         Ok(())
     }
@@ -137,26 +126,16 @@ impl Keys {
     }
 }
 
-fn encrypter(
-    suite: SupportedCipherSuite,
-    secrets: ConnectionTrafficSecrets,
-) -> Result<Box<dyn MessageEncrypter>, Error> {
-    let (key, iv) = key_and_iv(secrets)?;
-    Ok(match suite {
-        SupportedCipherSuite::Tls13(suite) => suite.aead_alg.encrypter(key, iv),
-        SupportedCipherSuite::Tls12(suite) => {
-            let shape = suite.aead_alg.key_block_shape();
-            let (fixed, explicit) = iv.as_ref().split_at(shape.fixed_iv_len);
-            suite.aead_alg.encrypter(key, fixed, &explicit[..shape.explicit_nonce_len])
-        }
-    })
-}
-
 fn decrypter(
     suite: SupportedCipherSuite,
     secrets: ConnectionTrafficSecrets,
 ) -> Result<Box<dyn MessageDecrypter>, Error> {
-    let (key, iv) = key_and_iv(secrets)?;
+    let (key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
+        _ => return Err(Error::General("a cipher suite that is not known here".into())),
+    };
     Ok(match suite {
         SupportedCipherSuite::Tls13(suite) => suite.aead_alg.decrypter(key, iv),
         SupportedCipherSuite::Tls12(suite) => {
@@ -164,15 +143,4 @@ fn decrypter(
             suite.aead_alg.decrypter(key, &iv.as_ref()[..shape.fixed_iv_len])
         }
     })
-}
-
-fn key_and_iv(
-    secrets: ConnectionTrafficSecrets,
-) -> Result<(rustls::crypto::cipher::AeadKey, rustls::crypto::cipher::Iv), Error> {
-    match secrets {
-        ConnectionTrafficSecrets::Aes128Gcm { key, iv }
-        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => Ok((key, iv)),
-        _ => Err(Error::General("the keys of this cipher suite cannot be extracted".into())),
-    }
 }

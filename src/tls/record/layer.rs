@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     net::{Layer, Leaves, Socket},
-    ring::{Chunk, Payload},
+    ring::{Chunk, Output, Payload},
     tls::Established,
 };
 
@@ -69,8 +69,12 @@ impl RecordLayer {
 impl Session {
     fn take_in(&mut self, chunk: Chunk, socket: &Socket) {
         let Session { keys, incoming, messages, .. } = self;
-        let mut reply = |record| send_record(socket, record, false);
-        match incoming.open(chunk, keys, messages, &mut reply) {
+        let mut reply = Vec::new();
+        let opened = incoming.open(chunk, keys, messages, &mut reply);
+        if !self.finished && !reply.is_empty() {
+            send(socket, Payload::Owned(reply));
+        }
+        match opened {
             Ok(Then::GoOn) => {}
             Ok(Then::Close) => self.receiving = Receiving::Ended,
             Err(error) => self.fail(error, socket),
@@ -79,32 +83,38 @@ impl Session {
 
     /// Gives the connection up, and says why.
     fn fail(&mut self, error: StreamError, socket: &Socket) {
-        if !self.finished
-            && let Some(alert) = fatal_alert(&error, &mut self.keys)
-        {
-            // Where it cannot be sent, nobody is there to read it.
-            let _ = socket.send(Payload::Owned(alert));
+        if !std::mem::replace(&mut self.finished, true) {
+            let mut alert = Vec::new();
+            fatal_alert(&error, &mut self.keys, &mut alert);
+            send(socket, Payload::Owned(alert));
             socket.finish();
         }
-        self.finished = true;
         self.receiving = Receiving::Failed(error);
     }
 
-    fn send(&mut self, last: Option<Payload>, socket: &Socket) -> Result<(), StreamError> {
+    /// Seals all that waits, and `last`, behind what is in `output`.
+    fn seal(
+        &mut self,
+        last: Option<Payload>,
+        socket: &Socket,
+        output: &mut Output,
+    ) -> Result<(), StreamError> {
         if self.keys.is_sealing_key_used_up() {
-            update_sealing_key(&mut self.keys, &mut |record| send_record(socket, record, true))?;
+            update_sealing_key(&mut self.keys, output)?;
         }
         let Session { keys, outgoing, .. } = self;
-        outgoing
-            .seal(last, keys, socket.now(), |record, is_last| send_record(socket, record, !is_last))
+        outgoing.seal(last, keys, socket.now(), output, |output| {
+            let full = std::mem::replace(output, socket.output());
+            // A failure is the socket's, which says so to whoever uses it next.
+            let _ = socket.queue(Payload::Output(full));
+        })
     }
 }
 
-/// Hands a record over. A failure is the socket's, which says so to whoever uses it next.
-fn send_record(socket: &Socket, record: Vec<u8>, more: bool) -> Result<(), StreamError> {
-    let record = Payload::Owned(record);
-    let _ = if more { socket.queue(record) } else { socket.send(record) };
-    Ok(())
+/// Hands records over, and whatever waits for them. A failure is the socket's, which says so to
+/// whoever uses it next.
+fn send(socket: &Socket, records: Payload) {
+    let _ = socket.send(records);
 }
 
 impl Layer for RecordLayer {
@@ -144,8 +154,9 @@ impl Layer for RecordLayer {
             Leaves::WithTheNext if session.outgoing.wait(payload) => return Ok(()),
             Leaves::WithTheNext => None,
         };
-        session.send(last, socket)?;
-        Ok(())
+        let mut output = socket.output();
+        session.seal(last, socket, &mut output)?;
+        socket.send(Payload::Output(output))
     }
 
     fn finish(&self, socket: &Socket) {
@@ -153,10 +164,12 @@ impl Layer for RecordLayer {
         if std::mem::replace(&mut session.finished, true) {
             return;
         }
-        let sent = session.send(None, socket);
-        if let Ok(end) = sent.and_then(|()| close_notify(&mut session.keys)) {
-            let _ = socket.send(Payload::Owned(end));
-        }
+        let mut output = socket.output();
+        // Where it cannot be sealed the peer sees that the end is missing.
+        let _ = session
+            .seal(None, socket, &mut output)
+            .and_then(|()| close_notify(&mut session.keys, &mut output));
+        send(socket, Payload::Output(output));
         socket.finish();
     }
 }

@@ -7,13 +7,14 @@
 //! (RFC 8446 sections 4.6, 5 and 6; RFC 5246 section 7.2).
 //!
 //! Flows in: received chunks, and what is to be sent. Flows out: plaintext chunks, and records. The
-//! ciphers are those of rustls's provider; there is no cryptography here.
+//! ciphers are those of rustls's provider.
 
 mod incoming;
 mod keys;
 mod layer;
 mod outgoing;
 mod post_handshake;
+mod seal;
 
 pub(super) use self::{
     keys::{Kernel, Keys},

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::{ContentType, crypto::cipher::OutboundChunks};
 
 use super::{StreamError, keys::Keys};
-use crate::ring::{Nanoseconds, Payload, nanoseconds};
+use crate::ring::{Nanoseconds, Output, Payload, nanoseconds};
 
 /// Plaintext of a record that fits a segment: 1,460 bytes less TCP's timestamps, the header, the
 /// content type and the tag, and room for a tunnel's headers.
@@ -39,13 +39,15 @@ impl Outgoing {
         self.waiting.len() < PIECES
     }
 
-    /// Seals all that waits, and gives each record to `each`, with whether it is the last one.
+    /// Appends records with all that waits, and `last`, to `output`. `full` is called when that holds
+    /// a full record or more, and leaves it with room for another.
     pub(super) fn seal(
         &mut self,
         last: Option<Payload>,
         keys: &mut Keys,
         now: Nanoseconds,
-        mut each: impl FnMut(Vec<u8>, bool) -> Result<(), StreamError>,
+        output: &mut Output,
+        mut full: impl FnMut(&mut Output),
     ) -> Result<(), StreamError> {
         if now.saturating_sub(self.last) >= nanoseconds(PAUSE) {
             self.burst = 0;
@@ -60,9 +62,11 @@ impl Outgoing {
         while !rest.is_empty() {
             let size = if self.burst < SMALL_UNTIL { SEGMENT } else { LARGEST };
             let (record, after) = rest.split_at(size);
+            if output.len() + record.len() > LARGEST {
+                full(output);
+            }
             self.burst = self.burst.saturating_add(record.len());
-            let sealed = keys.seal(ContentType::ApplicationData, record)?;
-            each(sealed, after.is_empty())?;
+            keys.seal(ContentType::ApplicationData, record, output)?;
             rest = after;
         }
         self.waiting.clear();

@@ -64,13 +64,13 @@ impl PostHandshake {
         }
     }
 
-    /// Takes in handshake messages, or parts of some. `reply` is given the records that answer them,
-    /// which must be sent in order.
+    /// Takes in handshake messages, or parts of some. The records that answer them are appended to
+    /// `reply`.
     pub(super) fn handshake(
         &mut self,
         bytes: &[u8],
         keys: &mut Keys,
-        reply: &mut impl FnMut(Vec<u8>) -> Result<(), StreamError>,
+        reply: &mut Vec<u8>,
     ) -> Result<(), StreamError> {
         self.without_data()?;
         if self.begun.is_empty() && bytes.is_empty() {
@@ -98,7 +98,7 @@ impl PostHandshake {
         message: &[u8],
         is_last: bool,
         keys: &mut Keys,
-        reply: &mut impl FnMut(Vec<u8>) -> Result<(), StreamError>,
+        reply: &mut Vec<u8>,
     ) -> Result<(), StreamError> {
         let renegotiation = match keys.is_client() {
             true => HandshakeType::HelloRequest,
@@ -124,7 +124,7 @@ impl PostHandshake {
                     let fault = PeerMisbehaved::TooManyRenegotiationRequests;
                     return Err(Error::from(fault).into());
                 }
-                reply(alert(WARNING, AlertDescription::NoRenegotiation, keys)?)
+                alert(WARNING, AlertDescription::NoRenegotiation, keys, reply)
             }
             got_type => {
                 Err(Error::InappropriateHandshakeMessage { expect_types: Vec::new(), got_type }
@@ -134,41 +134,40 @@ impl PostHandshake {
     }
 }
 
-/// Changes the key that seals, and says so to the peer first.
-pub(super) fn update_sealing_key(
-    keys: &mut Keys,
-    reply: &mut impl FnMut(Vec<u8>) -> Result<(), StreamError>,
-) -> Result<(), StreamError> {
+/// Changes the key that seals. The record that says so to the peer is appended to `output`.
+pub(super) fn update_sealing_key(keys: &mut Keys, output: &mut Vec<u8>) -> Result<(), StreamError> {
     if !keys.is_tls13() {
         return Err(StreamError::KeysExhausted);
     }
     let update = [u8::from(HandshakeType::KeyUpdate), 0, 0, 1, 0];
-    reply(keys.seal(ContentType::Handshake, OutboundChunks::Single(&update))?)?;
+    keys.seal(ContentType::Handshake, OutboundChunks::Single(&update), output)?;
     keys.change_sealing_key()
 }
 
-/// The record that ends our direction.
-pub(super) fn close_notify(keys: &mut Keys) -> Result<Vec<u8>, StreamError> {
-    alert(WARNING, AlertDescription::CloseNotify, keys)
+/// Appends the record that ends our direction.
+pub(super) fn close_notify(keys: &mut Keys, output: &mut Vec<u8>) -> Result<(), StreamError> {
+    alert(WARNING, AlertDescription::CloseNotify, keys, output)
 }
 
-/// The record that gives the connection up because of `error`, where the peer is to be told.
-pub(super) fn fatal_alert(error: &StreamError, keys: &mut Keys) -> Option<Vec<u8>> {
+/// Appends the record that gives the connection up because of `error`, where the peer is to be told.
+pub(super) fn fatal_alert(error: &StreamError, keys: &mut Keys, output: &mut Vec<u8>) {
     let description = match error {
         StreamError::Invalid(error) => description(error),
         StreamError::KeysExhausted => AlertDescription::InternalError,
-        StreamError::AlertReceived(_) | StreamError::Truncated => return None,
+        StreamError::AlertReceived(_) | StreamError::Truncated => return,
     };
-    alert(FATAL, description, keys).ok()
+    // Without a key there is no way to tell.
+    let _ = alert(FATAL, description, keys, output);
 }
 
 fn alert(
     level: u8,
     description: AlertDescription,
     keys: &mut Keys,
-) -> Result<Vec<u8>, StreamError> {
+    output: &mut Vec<u8>,
+) -> Result<(), StreamError> {
     let alert = [level, u8::from(description)];
-    keys.seal(ContentType::Alert, OutboundChunks::Single(&alert))
+    keys.seal(ContentType::Alert, OutboundChunks::Single(&alert), output)
 }
 
 /// Which alert says what was wrong (RFC 8446 section 6.2).

@@ -1,6 +1,6 @@
 //! Records between two ends in memory, and what a peer may not do.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use proptest::prelude::*;
 use rustls::{
@@ -21,7 +21,7 @@ use super::{
     outgoing::Outgoing,
     post_handshake::{PostHandshake, close_notify, fatal_alert, update_sealing_key},
 };
-use crate::ring::{Chunk, Payload};
+use crate::ring::{Chunk, Output, Outputs, Payload};
 
 /// One step of a handshake: what is left of the bytes from the peer, and what goes to it.
 fn step<Data>(status: UnbufferedStatus<'_, '_, Data>, output: &mut Vec<u8>) -> (usize, bool) {
@@ -91,7 +91,7 @@ struct End {
     keys: Keys,
     incoming: Incoming,
     messages: PostHandshake,
-    replies: Vec<Vec<u8>>,
+    replies: Vec<u8>,
 }
 
 impl End {
@@ -105,13 +105,8 @@ impl End {
     }
 
     fn take_in(&mut self, bytes: &[u8]) -> Result<Then, StreamError> {
-        let replies = &mut self.replies;
-        let mut reply = |record| {
-            replies.push(record);
-            Ok(())
-        };
         let chunk = Chunk::of(bytes.to_vec(), 0..bytes.len());
-        self.incoming.open(chunk, &mut self.keys, &mut self.messages, &mut reply)
+        self.incoming.open(chunk, &mut self.keys, &mut self.messages, &mut self.replies)
     }
 
     fn data(&mut self) -> Vec<u8> {
@@ -123,7 +118,9 @@ impl End {
     fn refuses(&mut self, bytes: &[u8]) -> AlertDescription {
         let Err(error) = self.take_in(bytes) else { panic!("these bytes are refused") };
         let StreamError::Invalid(_) = &error else { panic!("{error}") };
-        fatal_alert(&error, &mut self.keys).unwrap();
+        let mut alert = Vec::new();
+        fatal_alert(&error, &mut self.keys, &mut alert);
+        assert!(!alert.is_empty(), "the peer is told");
         match &error {
             StreamError::Invalid(error) => super::post_handshake::description(error),
             _ => unreachable!(),
@@ -132,17 +129,35 @@ impl End {
 }
 
 fn seal(keys: &mut Keys, typ: ContentType, payload: &[u8]) -> Vec<u8> {
-    keys.seal(typ, OutboundChunks::Single(payload)).unwrap()
+    let mut record = Vec::new();
+    keys.seal(typ, OutboundChunks::Single(payload), &mut record).unwrap();
+    record
 }
 
-fn send(outgoing: &mut Outgoing, keys: &mut Keys, payload: Vec<u8>, now: u64) -> Vec<Vec<u8>> {
-    let mut records = Vec::new();
-    let each = |record, _| {
-        records.push(record);
-        Ok(())
-    };
-    outgoing.seal(Some(Payload::Owned(payload)), keys, now, each).unwrap();
-    records
+/// Sends `payload`. Gives the records, as many as were made into one piece of memory together.
+fn send(outgoing: &mut Outgoing, keys: &mut Keys, payload: Vec<u8>, now: u64) -> Vec<Output> {
+    let outputs = Rc::new(Outputs::default());
+    let (mut pieces, mut last) = (Vec::new(), outputs.take());
+    outgoing
+        .seal(Some(Payload::Owned(payload)), keys, now, &mut last, |output| {
+            pieces.push(std::mem::replace(output, outputs.take()));
+        })
+        .unwrap();
+    pieces.push(last);
+    pieces
+}
+
+/// The lengths of the records.
+fn lengths(pieces: &[Output]) -> Vec<usize> {
+    let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+    let mut rest = &bytes[..];
+    let mut lengths = Vec::new();
+    while let [_, _, _, long, longer, after @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*long, *longer]));
+        lengths.push(length);
+        rest = &after[length..];
+    }
+    lengths
 }
 
 proptest! {
@@ -166,14 +181,10 @@ proptest! {
                 wire.extend_from_slice(&record);
             }
             if update && tls13 {
-                let mut put = |record: Vec<u8>| {
-                    wire.extend_from_slice(&record);
-                    Ok(())
-                };
-                update_sealing_key(&mut client, &mut put).unwrap();
+                update_sealing_key(&mut client, &mut wire).unwrap();
             }
         }
-        wire.extend_from_slice(&close_notify(&mut client).unwrap());
+        close_notify(&mut client, &mut wire).unwrap();
         let mut server = End::new(server);
         let (mut rest, mut got) = (&wire[..], Vec::new());
         let mut then = Then::GoOn;
@@ -196,12 +207,15 @@ fn a_burst_begins_with_records_that_fit_a_segment() {
     let (mut client, _) = keys(&TLS13);
     let mut outgoing = Outgoing::default();
     let records = send(&mut outgoing, &mut client, vec![0; 100_000], 0);
-    assert!(records[..10].iter().all(|record| record.len() <= 1400));
-    assert!(records[10].len() > 16_384);
+    assert!(records.iter().all(|piece| piece.len() <= 20 << 10), "memory that is used again");
+    let records = lengths(&records);
+    assert!(records[..10].iter().all(|length| *length <= 1400));
+    assert!(records[10] > 16_384);
     let records = send(&mut outgoing, &mut client, vec![0; 2000], 999_999_999);
-    assert_eq!(records.len(), 1, "the burst goes on");
+    assert_eq!(lengths(&records).len(), 1, "the burst goes on");
     let records = send(&mut outgoing, &mut client, vec![0; 2000], 3_000_000_000);
-    assert_eq!(records.len(), 2, "another burst");
+    assert_eq!(lengths(&records).len(), 2, "another burst");
+    assert_eq!(records.len(), 1, "they leave as one");
 }
 
 #[test]
@@ -211,12 +225,7 @@ fn a_key_is_changed_before_it_is_used_up() {
         assert!(!client.is_sealing_key_used_up());
         client.pretend_sealed(1 << 24);
         assert!(client.is_sealing_key_used_up());
-        let mut records = Vec::new();
-        let mut put = |record| {
-            records.push(record);
-            Ok(())
-        };
-        let updated = update_sealing_key(&mut client, &mut put);
+        let updated = update_sealing_key(&mut client, &mut Vec::new());
         match version.version {
             rustls::ProtocolVersion::TLSv1_3 => updated.unwrap(),
             _ => {
@@ -237,8 +246,7 @@ fn an_asked_for_key_update_is_answered_under_the_old_key() {
     client.change_sealing_key().unwrap();
     assert!(server.take_in(&update).is_ok());
     let mut client = End::new(client);
-    let replies: Vec<u8> = server.replies.concat();
-    client.take_in(&replies).unwrap();
+    client.take_in(&server.replies).unwrap();
     let record = seal(&mut server.keys, ContentType::ApplicationData, b"new key");
     client.take_in(&record).unwrap();
     assert_eq!(client.data(), b"new key");
@@ -342,7 +350,7 @@ fn renegotiation_is_declined_once_and_then_refused() {
     let hello = seal(&mut client, ContentType::Handshake, &[1, 0, 0, 0]);
     server.take_in(&hello).unwrap();
     let mut client = End::new(client);
-    client.take_in(&server.replies.concat()).unwrap();
+    client.take_in(&server.replies).unwrap();
     let hello = seal(&mut client.keys, ContentType::Handshake, &[1, 0, 0, 0]);
     assert_eq!(server.refuses(&hello), AlertDescription::UnexpectedMessage);
 }
