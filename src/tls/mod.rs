@@ -1,0 +1,5 @@
+//! TLS, on rustls.
+
+mod provider;
+
+pub use self::provider::provider;
