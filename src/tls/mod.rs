@@ -1,5 +1,9 @@
 //! TLS, on rustls.
 
+pub mod identity;
 mod provider;
 
-pub use self::provider::provider;
+pub use self::{
+    identity::{IdentityError, Peers, SpiffeId, TrustDomain},
+    provider::provider,
+};

@@ -4,15 +4,15 @@
 
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "tls")]
+use rustls::crypto::aws_lc_rs as chosen;
+#[cfg(not(feature = "tls"))]
+use rustls::crypto::ring as chosen;
 use rustls::{
     Error, SupportedCipherSuite,
     crypto::{CryptoProvider, hash::Hash},
     server::ProducesTickets,
 };
-#[cfg(feature = "tls")]
-use rustls::crypto::aws_lc_rs as chosen;
-#[cfg(not(feature = "tls"))]
-use rustls::crypto::ring as chosen;
 
 /// What rustls does its cryptography with.
 ///
