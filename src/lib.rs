@@ -57,7 +57,7 @@ pub mod shard;
 #[cfg(feature = "signal")]
 pub mod signal;
 pub mod telemetry;
-#[cfg(feature = "tls")]
+#[cfg(feature = "__tls")]
 pub mod tls;
 pub mod upstream;
 

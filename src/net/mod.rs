@@ -11,7 +11,7 @@ pub use self::{
     halves::{Receiving, Sending},
     stream::Stream,
 };
-#[cfg(feature = "tls")]
+#[cfg(feature = "__tls")]
 pub(crate) use self::{layer::Layer, socket::Socket, stream::Leaves};
 
 #[cfg(test)]

@@ -70,13 +70,13 @@ impl Stream {
 
     /// Puts a protocol between the socket and those who receive and send from now on. Nothing may
     /// wait to be received.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "__tls")]
     pub(crate) fn set_layer(&mut self, layer: impl Layer) {
         self.layer = Some(Box::new(Box::new(layer)));
     }
 
     /// The protocol between the socket and those who receive and send, if it is this one.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "__tls")]
     pub(crate) fn layer<L: Layer>(&self) -> Option<&L> {
         let layer: &dyn std::any::Any = self.layer.as_deref()?.as_ref();
         layer.downcast_ref()

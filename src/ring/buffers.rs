@@ -200,7 +200,7 @@ impl Chunk {
     /// # Panics
     ///
     /// If `part` is not within `bytes`, or those are more than 4 GiB.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "__tls")]
     pub(crate) fn of(bytes: Vec<u8>, part: std::ops::Range<usize>) -> Chunk {
         assert!(
             part.start <= part.end && part.end <= bytes.len() && bytes.len() <= u32::MAX as usize
@@ -214,7 +214,7 @@ impl Chunk {
     /// # Panics
     ///
     /// If `part` is not within the chunk.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "__tls")]
     pub(crate) fn part(&self, part: std::ops::Range<usize>) -> Chunk {
         let mut chunk = self.clone();
         assert!(part.start <= part.end && part.end <= self.len());
@@ -224,7 +224,7 @@ impl Chunk {
     }
 
     /// The bytes, to be changed in place; `None` where another chunk refers to the same buffer.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "__tls")]
     pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         let (start, end) = (self.start as usize, self.end as usize);
         match &mut self.storage {
@@ -494,7 +494,7 @@ mod tests {
         assert!(refused.is_some(), "it does not grow for ever");
     }
 
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "__tls")]
     #[test]
     fn bytes_are_changed_only_by_who_is_alone() {
         let pool = Pool::new(2, 16).unwrap();

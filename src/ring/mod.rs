@@ -22,7 +22,7 @@ pub use self::buffers::{Chunk, Payload};
 pub use self::custom::CustomOperation;
 pub(crate) use self::custom::Submitted;
 pub use self::output::Output;
-#[cfg(all(test, feature = "tls"))]
+#[cfg(all(test, feature = "__tls"))]
 pub(crate) use self::output::Outputs;
 pub use self::uring::{Capabilities, Restrictions, RingRefused};
 pub(crate) use self::{

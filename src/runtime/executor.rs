@@ -127,7 +127,7 @@ impl Executor {
     }
 
     /// Wakes `waker` when the driver has had its turn, which does not sleep then.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "__tls")]
     pub(crate) fn wake_next_turn(&self, waker: Waker) {
         self.next_turn.borrow_mut().push(waker);
     }

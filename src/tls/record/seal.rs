@@ -4,9 +4,12 @@
 //! cipher. So the cipher is called here, as RFC 8446 sections 5.2 and 5.3, RFC 5288 section 3 and RFC
 //! 7905 section 2 have it. Opening needs no memory, and stays with rustls.
 
-use aws_lc_rs::aead::{
-    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey,
-};
+#[cfg(feature = "tls")]
+use aws_lc_rs::aead;
+#[cfg(not(feature = "tls"))]
+use ring::aead;
+
+use aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 use rustls::{
     ConnectionTrafficSecrets, ContentType, Error, SupportedCipherSuite,
     crypto::cipher::OutboundChunks,
