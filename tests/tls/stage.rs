@@ -54,10 +54,10 @@ impl Server {
 /// A proxy that sends back what comes over TLS, and ends when the client does.
 pub(crate) fn echo(config: ServerConfig) -> (Proxy, SocketAddr) {
     let config = Arc::new(config);
-    let service = move |shard: &Shard| {
-        let (shard, config) = (shard.clone(), Arc::clone(&config));
+    let service = move |_: &Shard| {
+        let config = Arc::clone(&config);
         async move |mut connection: Connection| {
-            if tls::accept(&mut connection, &shard, Arc::clone(&config)).await.is_err() {
+            if tls::accept(&mut connection, Arc::clone(&config)).await.is_err() {
                 return;
             }
             loop {

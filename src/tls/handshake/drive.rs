@@ -7,12 +7,11 @@ use rustls::{
     unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError},
 };
 
-use super::{HandshakeError, pace::Pace, side::Side};
+use super::{HandshakeError, pace, side::Side};
 use crate::{
     net::Stream,
     ring::{Chunk, Output},
     runtime::timeout,
-    shard::Shard,
     tls::{
         Established,
         client_hello::Reader,
@@ -42,12 +41,10 @@ enum Next {
 /// reads what a client asks for.
 pub(super) async fn drive<S: Side>(
     stream: &mut Stream,
-    shard: &Shard,
     mut side: S,
     mut hello: Option<Reader>,
 ) -> Result<(), HandshakeError> {
     let mut server_name = None;
-    let pace = shard.local::<Pace>();
     let mut exchange = Exchange::default();
     let mut output = stream.output();
     loop {
@@ -67,7 +64,7 @@ pub(super) async fn drive<S: Side>(
                     server_name = read.server_name;
                     hello = None;
                 }
-                pace.step().await;
+                pace::step().await;
             }
             Ok(Next::Done) if exchange.is_between_records() => break,
             Ok(Next::Done) => exchange.receive(stream).await?,

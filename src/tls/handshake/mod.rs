@@ -18,7 +18,7 @@ use rustls::{
 };
 
 use super::client_hello::Reader;
-use crate::{net::Stream, shard::Shard};
+use crate::net::Stream;
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -69,13 +69,9 @@ impl std::error::Error for HandshakeError {
 /// # Cancel safety
 ///
 /// None: a stream on which a handshake has begun is of no other use.
-pub async fn accept(
-    stream: &mut Stream,
-    shard: &Shard,
-    config: Arc<ServerConfig>,
-) -> Result<(), HandshakeError> {
+pub async fn accept(stream: &mut Stream, config: Arc<ServerConfig>) -> Result<(), HandshakeError> {
     let connection = UnbufferedServerConnection::new(config).map_err(HandshakeError::Refused)?;
-    Box::pin(drive::drive(stream, shard, connection, Some(Reader::default()))).await
+    Box::pin(drive::drive(stream, connection, Some(Reader::default()))).await
 }
 
 /// Makes a TLS connection of a stream, as its client. See [`accept`].
@@ -89,11 +85,10 @@ pub async fn accept(
 /// None: a stream on which a handshake has begun is of no other use.
 pub async fn connect(
     stream: &mut Stream,
-    shard: &Shard,
     config: Arc<ClientConfig>,
     server: ServerName<'static>,
 ) -> Result<(), HandshakeError> {
     let connection =
         UnbufferedClientConnection::new(config, server).map_err(HandshakeError::Refused)?;
-    Box::pin(drive::drive(stream, shard, connection, None)).await
+    Box::pin(drive::drive(stream, connection, None)).await
 }

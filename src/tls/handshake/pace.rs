@@ -11,14 +11,30 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     future::poll_fn,
+    rc::Rc,
     task::{Context, Poll, Waker},
 };
 
 use crate::{ring::Nanoseconds, runtime::Executor};
 
+thread_local! {
+    /// That of the shard on this thread.
+    static PACE: Rc<Pace> = Rc::default();
+}
+
+/// Waits for one's turn to run one step of a handshake.
+///
+/// # Cancel safety
+///
+/// Dropping the future gives the place in the line up.
+pub(super) async fn step() {
+    let pace = PACE.with(Rc::clone);
+    pace.step().await;
+}
+
 /// The line in front of a shard's handshakes.
 #[derive(Default)]
-pub(super) struct Pace {
+struct Pace {
     /// By the order of coming. The first of them is woken in the next turn.
     line: RefCell<BTreeMap<u64, Option<Waker>>>,
     last: Cell<u64>,
@@ -27,12 +43,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Waits for one's turn to run one step.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future gives the place in the line up.
-    pub(super) async fn step(&self) {
+    async fn step(&self) {
         let executor = Executor::current();
         if self.line.borrow().is_empty() && self.take(&executor) {
             return;
@@ -86,7 +97,7 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{rc::Rc, time::Duration};
+    use std::time::Duration;
 
     use super::*;
     use crate::runtime::{block_on, sleep, spawn};
