@@ -4,7 +4,7 @@ use rustls::{
     CommonState, HandshakeKind, ProtocolVersion, SupportedCipherSuite, pki_types::CertificateDer,
 };
 
-use super::record::RecordLayer;
+use super::{PeerIdentity, record::RecordLayer};
 use crate::net::Stream;
 
 /// What both ends have agreed on, and who the peer is.
@@ -14,19 +14,25 @@ pub struct Established {
     cipher_suite: SupportedCipherSuite,
     application_protocol: Option<Box<[u8]>>,
     server_name: Option<Box<str>>,
+    peer: Option<PeerIdentity>,
     peer_certificates: Box<[CertificateDer<'static>]>,
     resumed: bool,
 }
 
 impl Established {
     /// `None` before the end of the handshake.
-    pub(super) fn new(common: &CommonState, server_name: Option<Box<str>>) -> Option<Established> {
+    pub(super) fn new(
+        common: &CommonState,
+        server_name: Option<Box<str>>,
+        peer: Option<PeerIdentity>,
+    ) -> Option<Established> {
         let certificates = common.peer_certificates().unwrap_or_default();
         Some(Established {
             version: common.protocol_version()?,
             cipher_suite: common.negotiated_cipher_suite()?,
             application_protocol: common.alpn_protocol().map(Box::from),
             server_name,
+            peer,
             peer_certificates: certificates
                 .iter()
                 .map(|certificate| certificate.clone().into_owned())
@@ -53,6 +59,11 @@ impl Established {
     /// The name of the server that the client asked for (SNI, RFC 6066 section 3).
     pub fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
+    }
+
+    /// Who the peer is; `None` where it was asked for no certificate.
+    pub fn peer(&self) -> Option<&PeerIdentity> {
+        self.peer.as_ref()
     }
 
     /// The peer's certificate, and those that it sent with it, in DER. None where it has none. Those

@@ -6,7 +6,7 @@
 //! section 2. A name that breaks one is refused and never repaired: two spellings of one identity
 //! would make a way around a policy.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 /// The scheme of every SPIFFE id.
 const SCHEME: &str = "spiffe://";
@@ -23,6 +23,13 @@ pub struct TrustDomain(Arc<str>);
 impl TrustDomain {
     /// Its name.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// For maps with trust domains as their keys. Equality, order and hash are those of the name.
+impl Borrow<str> for TrustDomain {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -17,7 +17,7 @@ fn bytes(count: usize) -> Vec<u8> {
 #[test]
 fn every_cipher_suite_carries_messages_and_bulk() {
     let server = Server::new();
-    let (_proxy, address) = echo(server.config());
+    let (_proxy, address) = echo(server.credentials());
     for suite in aws_lc_rs::ALL_CIPHER_SUITES {
         if format!("{suite:?}").contains("_RSA_") {
             // The certificate's key is an ECDSA one.
@@ -45,7 +45,7 @@ fn every_cipher_suite_carries_messages_and_bulk() {
 #[test]
 fn bulk_goes_both_ways_at_once() {
     let server = Server::new();
-    let (_proxy, address) = echo(server.config());
+    let (_proxy, address) = echo(server.credentials());
     for version in [&TLS12, &TLS13] {
         let mut client = client(address, server.client(&[version]));
         let sent = bytes(16 << 20);
@@ -65,7 +65,7 @@ fn bulk_goes_both_ways_at_once() {
 #[test]
 fn the_end_is_a_close_notify_in_both_directions() {
     let server = Server::new();
-    let (_proxy, address) = echo(server.config());
+    let (_proxy, address) = echo(server.credentials());
     for version in [&TLS12, &TLS13] {
         let mut client = client(address, server.client(&[version]));
         exchange(&mut client, b"hello");
@@ -80,7 +80,7 @@ fn the_end_is_a_close_notify_in_both_directions() {
 #[test]
 fn an_end_without_a_close_notify_is_an_error_to_the_service() {
     let server = Server::new();
-    let (_proxy, address) = echo(server.config());
+    let (_proxy, address) = echo(server.credentials());
     let mut client = client(address, server.client(&[&TLS13]));
     exchange(&mut client, b"hello");
     client.sock.shutdown(std::net::Shutdown::Write).unwrap();
@@ -95,7 +95,7 @@ fn an_end_without_a_close_notify_is_an_error_to_the_service() {
 #[test]
 fn keys_are_changed_when_the_peer_asks() {
     let server = Server::new();
-    let (_proxy, address) = echo(server.config());
+    let (_proxy, address) = echo(server.credentials());
     let mut client = client(address, server.client(&[&TLS13]));
     for round in 0..100 {
         exchange(&mut client, &bytes(round * 31));
@@ -106,7 +106,7 @@ fn keys_are_changed_when_the_peer_asks() {
 #[test]
 fn a_session_is_resumed_by_the_next_connection() {
     let server = Server::new();
-    let (_proxy, address) = echo(server.config());
+    let (_proxy, address) = echo(server.credentials());
     for version in [&TLS12, &TLS13] {
         let config = server.client(&[version]);
         let mut first = client(address, config.clone());

@@ -7,11 +7,17 @@ use std::{
     time::Duration,
 };
 
-use evenkeel::{Connection, Listener, Proxy, shard::Shard, tls};
+use evenkeel::{
+    Connection, Listener, Proxy,
+    shard::Shard,
+    tls::{
+        self, ServerCredentials,
+        credentials::{OwnCertificate, ServerSettings, Source},
+    },
+};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
-    SupportedProtocolVersion,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    pki_types::{CertificateDer, ServerName},
 };
 
 use crate::kernel;
@@ -19,25 +25,21 @@ use crate::kernel;
 /// A certificate for `localhost`, and its key.
 pub(crate) struct Server {
     pub(crate) certificate: CertificateDer<'static>,
-    pub(crate) key: PrivateKeyDer<'static>,
+    own: OwnCertificate,
 }
 
 impl Server {
     pub(crate) fn new() -> Server {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        Server {
-            certificate: made.cert.der().clone(),
-            key: PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into()),
-        }
+        let own = OwnCertificate {
+            certificate: Source::memory("the certificate", made.cert.pem()),
+            key: Source::memory("the key", made.signing_key.serialize_pem()),
+        };
+        Server { certificate: made.cert.der().clone(), own }
     }
 
-    pub(crate) fn config(&self) -> ServerConfig {
-        let mut config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
-            .unwrap();
-        config.enable_secret_extraction = true;
-        config
+    pub(crate) fn credentials(&self) -> ServerCredentials {
+        ServerCredentials::load("echo", ServerSettings::new(self.own.clone())).unwrap()
     }
 
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
@@ -51,26 +53,22 @@ impl Server {
     }
 }
 
-/// A proxy that sends back what comes over TLS, and ends when the client does.
-pub(crate) fn echo(config: ServerConfig) -> (Proxy, SocketAddr) {
-    let config = Arc::new(config);
-    let service = move |_: &Shard| {
-        let config = Arc::clone(&config);
-        async move |mut connection: Connection| {
-            if tls::accept(&mut connection, Arc::clone(&config)).await.is_err() {
-                return;
-            }
-            loop {
-                match connection.receive().await {
-                    Ok(Some(chunk)) => connection.start_send(chunk).unwrap(),
-                    Ok(None) => break,
-                    Err(_) => return,
-                }
-            }
-            connection.finish();
-            let _ = connection.flush().await;
+/// Sends back what comes, and ends when the client does.
+async fn send_back(mut connection: Connection) {
+    loop {
+        match connection.receive().await {
+            Ok(Some(chunk)) => connection.start_send(chunk).unwrap(),
+            Ok(None) => break,
+            Err(_) => return,
         }
-    };
+    }
+    connection.finish();
+    let _ = connection.flush().await;
+}
+
+/// A proxy that sends back what comes over TLS.
+pub(crate) fn echo(credentials: ServerCredentials) -> (Proxy, SocketAddr) {
+    let service = tls::terminate(credentials, |_: &Shard| send_back);
     let listener = Listener::bind("127.0.0.1:0").unwrap().named("echo").serve(service);
     let builder = Proxy::builder().capabilities(kernel::capabilities()).shards(1);
     let proxy = builder.listener(listener).start().unwrap();

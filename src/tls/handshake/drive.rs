@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use rustls::{
-    Error,
+    AlertDescription, Error,
+    pki_types::CertificateDer,
     unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError},
 };
 
@@ -13,9 +14,9 @@ use crate::{
     ring::{Chunk, Output},
     runtime::timeout,
     tls::{
-        Established,
+        Established, PeerIdentity, Reason,
         client_hello::Reader,
-        record::{Keys, RecordLayer},
+        record::{Keys, RecordLayer, give_up},
     },
 };
 
@@ -38,11 +39,13 @@ enum Next {
 }
 
 /// Runs the handshake to its end, and puts its records between the socket and the stream. `hello`
-/// reads what a client asks for.
+/// reads what a client asks for. `judge` is asked about the peer's certificates, also where a session
+/// is resumed and rustls asks nobody.
 pub(super) async fn drive<S: Side>(
     stream: &mut Stream,
     mut side: S,
     mut hello: Option<Reader>,
+    judge: impl FnOnce(&[CertificateDer<'_>]) -> Result<Option<PeerIdentity>, Reason>,
 ) -> Result<(), HandshakeError> {
     let mut server_name = None;
     let mut exchange = Exchange::default();
@@ -76,10 +79,20 @@ pub(super) async fn drive<S: Side>(
             }
         }
     }
-    let established = Established::new(side.common(), server_name);
-    let (secrets, kernel) = side.into_kernel().map_err(HandshakeError::Refused)?;
-    let keys = Keys::new(kernel, secrets).map_err(HandshakeError::Refused)?;
+    let judged = judge(side.common().peer_certificates().unwrap_or_default());
+    let (peer, refusal) = match judged {
+        Ok(peer) => (peer, None),
+        Err(reason) => (None, Some(reason)),
+    };
+    let established = Established::new(side.common(), server_name, peer);
     let established = established.ok_or(HandshakeError::Refused(Error::HandshakeNotComplete))?;
+    let (secrets, kernel) = side.into_kernel().map_err(HandshakeError::Refused)?;
+    let mut keys = Keys::new(kernel, secrets).map_err(HandshakeError::Refused)?;
+    if let Some(reason) = refusal {
+        give_up(&mut keys, AlertDescription::AccessDenied, &mut output);
+        refuse(stream, output).await;
+        return Err(HandshakeError::NotAllowed(reason));
+    }
     stream.set_layer(RecordLayer::new(keys, established, exchange.data, exchange.received));
     Ok(())
 }

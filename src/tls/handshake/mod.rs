@@ -12,12 +12,9 @@ mod side;
 
 use std::{fmt, io, sync::Arc};
 
-use rustls::{
-    ClientConfig, Error, ServerConfig, client::UnbufferedClientConnection, pki_types::ServerName,
-    server::UnbufferedServerConnection,
-};
+use rustls::{Error, client::UnbufferedClientConnection, server::UnbufferedServerConnection};
 
-use super::client_hello::Reader;
+use super::{ClientCredentials, Reason, ServerCredentials, client_hello::Reader};
 use crate::net::Stream;
 
 /// Why there is no connection.
@@ -26,16 +23,30 @@ use crate::net::Stream;
 pub enum HandshakeError {
     /// The two ends cannot agree, or one does not trust the other. The peer was told which.
     Refused(Error),
+    /// The peer is who it says, and may not be here. It was told so.
+    NotAllowed(Reason),
     /// The connection failed below TLS.
     Transport(io::Error),
     /// The peer ended the connection before the end of the handshake, without a word.
     Closed,
 }
 
+impl HandshakeError {
+    /// The same as a label of the metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            HandshakeError::Refused(error) => error.into(),
+            HandshakeError::NotAllowed(reason) => *reason,
+            HandshakeError::Transport(_) | HandshakeError::Closed => Reason::Closed,
+        }
+    }
+}
+
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HandshakeError::Refused(error) => write!(f, "the TLS handshake failed: {error}"),
+            HandshakeError::NotAllowed(reason) => write!(f, "the peer is refused: {reason}"),
             HandshakeError::Transport(error) => {
                 write!(f, "the connection failed in the TLS handshake: {error}")
             }
@@ -51,16 +62,16 @@ impl std::error::Error for HandshakeError {
         match self {
             HandshakeError::Refused(error) => Some(error),
             HandshakeError::Transport(error) => Some(error),
-            HandshakeError::Closed => None,
+            HandshakeError::NotAllowed(_) | HandshakeError::Closed => None,
         }
     }
 }
 
-/// Makes a TLS connection of a stream, as its server. The stream then carries what is inside.
+/// Makes a TLS connection of a stream, as its server. The stream then carries what is inside, and
+/// tells by [`Stream::tls`] what was settled.
 ///
-/// `config` must allow that secrets are extracted (`enable_secret_extraction`). It has no timeout;
-/// put it in a [`timeout`](crate::runtime::timeout). A peer that is refused is told why, and is given
-/// a moment to read that.
+/// It has no timeout: put it in a [`timeout`](crate::runtime::timeout). A peer that is refused is told
+/// why, and is given a moment to read that.
 ///
 /// # Errors
 ///
@@ -69,9 +80,19 @@ impl std::error::Error for HandshakeError {
 /// # Cancel safety
 ///
 /// None: a stream on which a handshake has begun is of no other use.
-pub async fn accept(stream: &mut Stream, config: Arc<ServerConfig>) -> Result<(), HandshakeError> {
-    let connection = UnbufferedServerConnection::new(config).map_err(HandshakeError::Refused)?;
-    Box::pin(drive::drive(stream, connection, Some(Reader::default()))).await
+///
+/// # Panics
+///
+/// Outside of a shard, where there is no executor.
+pub async fn accept(
+    stream: &mut Stream,
+    credentials: &ServerCredentials,
+) -> Result<(), HandshakeError> {
+    let snapshot = credentials.current();
+    let connection = UnbufferedServerConnection::new(Arc::clone(snapshot.config()))
+        .map_err(HandshakeError::Refused)?;
+    let hello = Some(Reader::default());
+    Box::pin(drive::drive(stream, connection, hello, |peer| snapshot.judge(peer))).await
 }
 
 /// Makes a TLS connection of a stream, as its client. See [`accept`].
@@ -83,12 +104,17 @@ pub async fn accept(stream: &mut Stream, config: Arc<ServerConfig>) -> Result<()
 /// # Cancel safety
 ///
 /// None: a stream on which a handshake has begun is of no other use.
+///
+/// # Panics
+///
+/// Outside of a shard, where there is no executor.
 pub async fn connect(
     stream: &mut Stream,
-    config: Arc<ClientConfig>,
-    server: ServerName<'static>,
+    credentials: &ClientCredentials,
 ) -> Result<(), HandshakeError> {
-    let connection =
-        UnbufferedClientConnection::new(config, server).map_err(HandshakeError::Refused)?;
-    Box::pin(drive::drive(stream, connection, None)).await
+    let snapshot = credentials.current();
+    let config = Arc::clone(snapshot.config());
+    let connection = UnbufferedClientConnection::new(config, credentials.server_name())
+        .map_err(HandshakeError::Refused)?;
+    Box::pin(drive::drive(stream, connection, None, |peer| snapshot.judge(peer))).await
 }

@@ -19,6 +19,7 @@ mod seal;
 pub(super) use self::{
     keys::{Kernel, Keys},
     layer::RecordLayer,
+    post_handshake::give_up,
 };
 
 use std::{fmt, io};

@@ -156,6 +156,15 @@ pub(super) fn fatal_alert(error: &StreamError, keys: &mut Keys, output: &mut Vec
         StreamError::KeysExhausted => AlertDescription::InternalError,
         StreamError::AlertReceived(_) | StreamError::Truncated => return,
     };
+    give_up(keys, description, output);
+}
+
+/// Appends the record that gives the connection up.
+pub(in crate::tls) fn give_up(
+    keys: &mut Keys,
+    description: AlertDescription,
+    output: &mut Vec<u8>,
+) {
     // Without a key there is no way to tell.
     let _ = alert(FATAL, description, keys, output);
 }
