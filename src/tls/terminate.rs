@@ -5,6 +5,7 @@
 //! the end of the handshake is answered or given on. It counts every handshake.
 
 use std::{
+    cell::OnceCell,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -75,6 +76,7 @@ impl<S: ServiceFactory> ServiceFactory for Terminate<S> {
             service: self.service.make(shard),
             handshake: self.handshake,
             permissive: self.permissive,
+            cells: OnceCell::new(),
         }
     }
 
@@ -94,6 +96,8 @@ pub struct TerminateOnShard<S> {
     service: S,
     handshake: Option<Duration>,
     permissive: Option<Duration>,
+    /// Those of the listener, which its first connection names.
+    cells: OnceCell<Arc<TlsCells>>,
 }
 
 impl<S: Service> Service for TerminateOnShard<S> {
@@ -142,9 +146,11 @@ impl<S> TerminateOnShard<S> {
         }
     }
 
-    fn cells(&self, connection: &Connection) -> Arc<TlsCells> {
-        let shard = connection.shard();
-        shard.registry().tls_listener(connection.listener(), shard.index())
+    fn cells(&self, connection: &Connection) -> &TlsCells {
+        self.cells.get_or_init(|| {
+            let shard = connection.shard();
+            shard.registry().tls_listener(connection.listener(), shard.index())
+        })
     }
 
     fn log(&self, connection: &Connection, failed: &Failed) {
