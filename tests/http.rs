@@ -9,6 +9,8 @@ mod answers;
 mod bodies;
 #[path = "http/chains.rs"]
 mod chains;
+#[path = "http/connect.rs"]
+mod connect;
 #[path = "http/cuts.rs"]
 mod cuts;
 #[path = "http/draining.rs"]

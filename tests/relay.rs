@@ -192,3 +192,89 @@ fn a_thousand_connections_at_once_are_served() {
     drop(clients);
     eventually("all loads are zero", || loads(&proxy) == [0; 4]);
 }
+
+#[cfg(feature = "http")]
+mod to_a_cluster {
+    use std::sync::Arc;
+
+    use evenkeel::telemetry::CloseReason;
+    use evenkeel::upstream::{
+        cluster::Cluster,
+        settings::{ClusterBuilder, ClusterSettings},
+    };
+
+    use super::*;
+
+    fn settings(endpoints: &[&str]) -> ClusterBuilder {
+        let builder = ClusterSettings::builder("named");
+        endpoints.iter().fold(builder, |builder, endpoint| builder.endpoint(endpoint))
+    }
+
+    fn cluster(endpoints: &[&str]) -> Arc<Cluster> {
+        Cluster::new(settings(endpoints).build().unwrap(), Instant::now(), 1)
+    }
+
+    fn relay_to(relay: Relay) -> Listener {
+        Listener::bind("127.0.0.1:0").unwrap().named("plain").serve(relay)
+    }
+
+    /// Says its name to every connection.
+    fn named(name: &'static str) -> SocketAddr {
+        origin::origin(move |mut stream| {
+            let _ = stream.write_all(name.as_bytes());
+        })
+    }
+
+    fn who(address: SocketAddr) -> String {
+        let mut said = String::new();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        // A connection that goes nowhere is reset.
+        let _ = stream.read_to_string(&mut said);
+        said
+    }
+
+    #[test]
+    fn a_connection_goes_where_the_cluster_is_when_it_comes() {
+        let (first, second) = (named("first"), named("second"));
+        let host = format!("name.example:{}", first.port());
+        let cluster = cluster(&[&host, &second.to_string()]);
+        let relay = Relay::to_cluster(Arc::clone(&cluster));
+        let proxy = builder().shards(2).listener(relay_to(relay)).start().unwrap();
+        let address = proxy.local_addr("plain").unwrap();
+        assert_eq!(who(address), "second", "the name has no address yet");
+        let loopback = [first.ip()];
+        cluster.set_addresses(&"name.example".into(), &loopback, Instant::now());
+        assert_eq!(who(address), "first", "in their order");
+
+        let id = cluster.snapshot().endpoints()[0].id();
+        cluster.set_healthy(id, false, Instant::now());
+        assert_eq!(who(address), "second", "what is unwell comes last");
+        cluster.apply(settings(&[&host]).build().unwrap(), Instant::now());
+        assert_eq!(who(address), "first", "and is better than nothing");
+        cluster.set_addresses(&"name.example".into(), &[], Instant::now());
+        assert_eq!(who(address), "", "nowhere to go");
+        let closed = |reason| {
+            let registry = proxy.registry();
+            (0..2).map(|shard| registry.listener("plain", shard).closed.value(reason)).sum::<u64>()
+        };
+        eventually("it is counted", || closed(CloseReason::UpstreamFailed) == 1);
+    }
+
+    #[test]
+    fn the_cluster_alone_says_how_connections_are_made() {
+        let cluster = cluster(&["127.0.0.1:1"]);
+        let relay = Relay::to_cluster(Arc::clone(&cluster)).source("127.0.0.1");
+        let refused = builder().shards(1).listener(relay_to(relay)).start().unwrap_err();
+        assert!(refused.to_string().contains("in its settings"), "{refused}");
+        let seen = origin::origin(|mut stream| {
+            let from = stream.peer_addr().unwrap().ip().to_string();
+            let _ = stream.write_all(from.as_bytes());
+        });
+        let own = settings(&[&seen.to_string()]).source([127, 0, 0, 6].into());
+        cluster.apply(own.build().unwrap(), Instant::now());
+        let proxy =
+            builder().shards(1).listener(relay_to(Relay::to_cluster(cluster))).start().unwrap();
+        assert_eq!(who(proxy.local_addr("plain").unwrap()), "127.0.0.6");
+    }
+}

@@ -61,7 +61,7 @@ fn a_request_allocates_nothing_to_find_its_endpoint() {
                 let _retry = view.claim_retry().unwrap();
                 view.pause(&RetryPolicy::default(), 1);
                 let second = view.pick(Some(&key.to_le_bytes()), &tried, now).unwrap();
-                let _connection = view.claim(Limit::Connections).unwrap();
+                let _connection = view.claim_connection().unwrap();
                 view.report(&second, Outcome::Answered(200), now);
             }
         });

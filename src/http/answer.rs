@@ -52,6 +52,11 @@ impl Answer {
         Ok(self)
     }
 
+    /// Its fields, `Content-Type` among them, to be changed.
+    pub(super) fn headers_mut(&mut self) -> &mut Headers {
+        &mut self.headers
+    }
+
     /// The status.
     pub fn code(&self) -> StatusCode {
         self.status

@@ -13,6 +13,8 @@ use self::line::Line;
 #[cfg(feature = "http")]
 pub(crate) use self::pipe::Gear;
 pub use self::pipe::{Ended, Meter, Timeouts, Why, pipe};
+#[cfg(feature = "http")]
+use crate::upstream::cluster::Cluster;
 use crate::{
     connection::Connection,
     proxy_protocol::{V1_UNKNOWN, V2_LOCAL, encode_v1, encode_v2},
@@ -44,6 +46,8 @@ pub struct Relay {
 enum To {
     OriginalDestination,
     Addresses(Arc<[SocketAddr]>),
+    #[cfg(feature = "http")]
+    Cluster(Arc<Cluster>),
 }
 
 /// Which PROXY protocol header upstream connections begin with.
@@ -87,6 +91,18 @@ impl Relay {
         let mut relay = Relay::new(&name.join(","), To::Addresses(parsed.into()));
         relay.mistake = mistake;
         relay
+    }
+
+    /// Forwards to the first endpoint of a cluster that answers, as the cluster is when a connection
+    /// comes: so names work that a [`Resolver`](crate::upstream::resolve::Resolver) watches, and its
+    /// settings can be changed. Endpoints are tried in their order, the ones that are ejected or unwell
+    /// last; its policy, limits and retries are for requests.
+    ///
+    /// How connections are made the settings of the cluster say. It is an error to say it here, too.
+    #[cfg(feature = "http")]
+    pub fn to_cluster(cluster: Arc<Cluster>) -> Relay {
+        let name = Arc::clone(cluster.name());
+        Relay::new(&name, To::Cluster(cluster))
     }
 
     fn new(cluster: &str, to: To) -> Relay {
@@ -190,6 +206,14 @@ impl ServiceFactory for Relay {
     }
 
     fn check(&self) -> Result<(), String> {
+        #[cfg(feature = "http")]
+        if matches!(self.to, To::Cluster(_)) && self.options != ConnectOptions::default() {
+            return Err(format!(
+                "the relay to cluster {:?} connects as the cluster says: set source, mark, keepalive \
+                 and connect timeout in its settings",
+                self.cluster
+            ));
+        }
         self.mistake.as_deref().map_or(Ok(()), |mistake| Err(mistake.to_owned()))
     }
 }
@@ -241,24 +265,35 @@ impl RelayOnShard {
         connection: &mut Connection,
         line: &mut Option<Box<Line<'_>>>,
     ) -> Option<Connected> {
-        let client = match (self.relay.options.source, self.relay.proxy_header) {
+        let original;
+        #[cfg(feature = "http")]
+        let (cluster, endpoints);
+        let own_options = &self.relay.options;
+        let (addresses, options) = match &self.relay.to {
+            To::Addresses(addresses) => (&addresses[..], own_options),
+            To::OriginalDestination => {
+                original = connection.original_destination();
+                (original.as_slice(), own_options)
+            }
+            #[cfg(feature = "http")]
+            To::Cluster(current) => {
+                cluster = current.snapshot();
+                endpoints = cluster.addresses();
+                (&endpoints[..], cluster.settings().connect_options())
+            }
+        };
+        let client = match (options.source, self.relay.proxy_header) {
             (Source::Client, _) | (_, ProxyHeader::V1 | ProxyHeader::V2) => {
                 connection.client_address().ok().flatten()
             }
             _ => None,
         };
-        let original;
-        let addresses = match &self.relay.to {
-            To::Addresses(addresses) => &addresses[..],
-            To::OriginalDestination => {
-                original = connection.original_destination();
-                original.as_slice()
-            }
-        };
         let table = connection.shard().shared().table.load_full();
-        let refused = match addresses.first() {
-            None => Some(RejectReason::Missing),
-            Some(first) => table.loops.is_loop(*first).then_some(RejectReason::Loop),
+        let refused = match (addresses.first(), &self.relay.to) {
+            (None, To::OriginalDestination) => Some(RejectReason::Missing),
+            // Names may have no address at the moment.
+            (None, _) => None,
+            (Some(first), _) => table.loops.is_loop(*first).then_some(RejectReason::Loop),
         };
         if let Some(reason) = refused {
             connection.mark_rejected(reason);
@@ -272,8 +307,7 @@ impl RelayOnShard {
             return None;
         }
         connection.mark_served();
-        let connected =
-            connect(addresses, &self.relay.options, client, &table.loops, &self.cells).await;
+        let connected = connect(addresses, options, client, &table.loops, &self.cells).await;
         match connected {
             Ok(mut upstream) => {
                 if let Some(line) = line {
@@ -287,8 +321,14 @@ impl RelayOnShard {
             }
             Err(error) => {
                 self.log_failure(connection, &error);
-                if let (Some(line), ConnectError::Failed { address, error }) = (line, &error) {
-                    line.failed(*address, error.to_string());
+                match (line, &error) {
+                    (Some(line), ConnectError::Failed { address, error }) => {
+                        line.failed(*address, error.to_string());
+                    }
+                    (Some(line), ConnectError::NoAddress) => {
+                        line.refused(ResponseFlag::NoHealthyUpstream, "no_healthy_upstream");
+                    }
+                    _ => {}
                 }
                 connection.set_close_reason(CloseReason::UpstreamFailed);
                 connection.reset_on_drop();

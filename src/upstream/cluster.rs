@@ -248,15 +248,14 @@ impl Cluster {
         self.roster().ejected()
     }
 
-    /// How much of a limit is in use; 0 for one that is absent.
+    /// How much of a limit is in use, of connections those in pools included; 0 for one that is absent.
     pub fn in_use(&self, limit: Limit) -> u32 {
         self.breakers.in_use(limit)
     }
 
-    /// Whether a limit is used up.
+    /// Whether a limit is used up. Idle connections give way, so that they do not count here.
     pub fn is_open(&self, limit: Limit) -> bool {
-        let most = self.snapshot.load().settings.limits.of(limit);
-        most.is_some_and(|most| self.in_use(limit) >= most)
+        self.breakers.is_open(limit, self.snapshot.load().settings.limits)
     }
 
     /// All endpoints as they are at `now`.

@@ -16,6 +16,7 @@
 
 use std::fmt;
 
+use super::places::{Place, Places};
 use crate::sync::{
     Arc,
     atomic::{
@@ -27,7 +28,7 @@ use crate::sync::{
 /// The limits of a cluster; `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Upstream connections, those in pools included.
+    /// Upstream connections, those in pools included; an idle one gives way to a new one.
     pub connections: Option<u32>,
     /// Requests that wait for a connection.
     pub pending: Option<u32>,
@@ -152,27 +153,66 @@ impl Drop for Claim {
 /// The counts of a cluster's limits.
 #[derive(Debug)]
 pub(super) struct Breakers {
-    counts: [Arc<Count>; Limit::ALL.len()],
+    connections: Places,
+    pending: Arc<Count>,
+    requests: Arc<Count>,
+    retries: Arc<Count>,
 }
 
 impl Breakers {
     pub(super) fn new() -> Breakers {
-        Breakers { counts: Limit::ALL.map(|_| Count::new()) }
+        let [pending, requests, retries] = [(); 3].map(|()| Count::new());
+        Breakers { connections: Places::new(), pending, requests, retries }
     }
 
-    pub(super) fn claim(&self, limit: Limit, limits: Limits) -> Result<Claim, Overflow> {
-        match limits.of(limit) {
-            None => Ok(Claim::UNLIMITED),
-            Some(most) => Count::add_below(self.count(limit), most).ok_or(Overflow(limit)),
+    /// A connection, if there are not too many in use.
+    pub(super) fn claim_connection(&self, limits: Limits) -> Result<Place, Overflow> {
+        match limits.connections {
+            None => Ok(Place::UNLIMITED),
+            Some(most) => self.connections.claim(most).ok_or(Overflow(Limit::Connections)),
         }
     }
 
-    pub(super) fn in_use(&self, limit: Limit) -> u32 {
-        self.count(limit).get()
+    pub(super) fn claim_pending(&self, limits: Limits) -> Result<Claim, Overflow> {
+        claim(&self.pending, limits.pending, Limit::Pending)
     }
 
-    fn count(&self, limit: Limit) -> &Arc<Count> {
-        &self.counts[limit as usize]
+    pub(super) fn claim_request(&self, limits: Limits) -> Result<Claim, Overflow> {
+        claim(&self.requests, limits.requests, Limit::Requests)
+    }
+
+    pub(super) fn claim_retry(&self, limits: Limits) -> Result<Claim, Overflow> {
+        claim(&self.retries, limits.retries, Limit::Retries)
+    }
+
+    /// How many there are; of connections, those in pools included.
+    pub(super) fn in_use(&self, limit: Limit) -> u32 {
+        match limit {
+            Limit::Connections => {
+                let census = self.connections.census();
+                census.in_use + census.idle
+            }
+            Limit::Pending => self.pending.get(),
+            Limit::Requests => self.requests.get(),
+            Limit::Retries => self.retries.get(),
+        }
+    }
+
+    /// Whether another one would be refused.
+    pub(super) fn is_open(&self, limit: Limit, limits: Limits) -> bool {
+        let taken = match limit {
+            // Idle ones give way.
+            Limit::Connections => self.connections.census().in_use,
+            limit => self.in_use(limit),
+        };
+        limits.of(limit).is_some_and(|most| taken >= most)
+    }
+}
+
+fn claim(count: &Arc<Count>, most: Option<u32>, limit: Limit) -> Result<Claim, Overflow> {
+    match most {
+        None => Ok(Claim::UNLIMITED),
+        Some(most) => Count::add_below(count, most).ok_or(Overflow(limit)),
     }
 }
 
@@ -189,24 +229,23 @@ mod tests {
     fn a_limit_is_given_out_and_taken_back() {
         let breakers = Breakers::new();
         let limits = Limits { requests: Some(2), ..Limits::default() };
-        let first = breakers.claim(Limit::Requests, limits).unwrap();
-        let _second = breakers.claim(Limit::Requests, limits).unwrap();
-        let refused = breakers.claim(Limit::Requests, limits).map(drop);
+        let first = breakers.claim_request(limits).unwrap();
+        let _second = breakers.claim_request(limits).unwrap();
+        let refused = breakers.claim_request(limits).map(drop);
         assert_eq!(refused, Err(Overflow(Limit::Requests)));
         assert_eq!(breakers.in_use(Limit::Requests), 2, "the refused one does not stay");
         drop(first);
-        assert!(breakers.claim(Limit::Requests, limits).is_ok());
-        assert!(breakers.claim(Limit::Connections, limits).is_ok(), "another limit, and absent");
+        assert!(breakers.claim_request(limits).is_ok());
+        assert!(breakers.claim_connection(limits).is_ok(), "another limit, and absent");
     }
 
     #[test]
     fn what_has_no_limit_is_not_counted() {
         let breakers = Breakers::new();
-        let _claims: Vec<_> =
-            (0..3).map(|_| breakers.claim(Limit::Retries, Limits::default())).collect();
+        let _claims: Vec<_> = (0..3).map(|_| breakers.claim_retry(Limits::default())).collect();
         assert_eq!(breakers.in_use(Limit::Retries), 0);
         let none = Limits { retries: Some(0), ..Limits::default() };
-        assert!(breakers.claim(Limit::Retries, none).is_err());
+        assert!(breakers.claim_retry(none).is_err());
     }
 
     #[test]

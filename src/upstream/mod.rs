@@ -29,6 +29,8 @@ pub mod outlier;
 #[cfg(feature = "http")]
 mod pick;
 #[cfg(feature = "http")]
+pub mod places;
+#[cfg(feature = "http")]
 pub mod pool;
 #[cfg(feature = "http")]
 mod probe;

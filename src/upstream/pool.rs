@@ -222,6 +222,23 @@ impl<C: Idle> Pool<C> {
         before - self.entries.len()
     }
 
+    /// Closes the first that `is_it`, beginning with the ones that have been idle longest among those
+    /// with the same timeout. Whether there was one. It may look at all of them.
+    pub fn close_one(&mut self, mut is_it: impl FnMut(&mut C) -> bool) -> bool {
+        for lane in 0..self.lanes.len() {
+            let mut next = self.lanes[lane].entries.oldest();
+            while let Some(index) = next {
+                let entry = &mut self.entries[index as usize];
+                if is_it(&mut entry.connection) {
+                    self.close(index, Leaves::Evicted);
+                    return true;
+                }
+                next = entry.in_lane.newer();
+            }
+        }
+        false
+    }
+
     /// Closes all connections of a key.
     pub fn clear(&mut self, key: &PoolKey) {
         if let Some(&bucket) = self.by_key.get(key) {

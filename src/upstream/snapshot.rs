@@ -73,6 +73,18 @@ impl Snapshot {
         &self.endpoints
     }
 
+    /// The addresses of all endpoints as they stand in the settings, those of a name in the order in
+    /// which they were heard. The ones that are ejected or unwell come last.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let of = |available: bool| {
+            let endpoints = self.endpoints.iter().enumerate();
+            let chosen =
+                endpoints.filter(move |(index, _)| self.available.get(*index) == available);
+            chosen.map(|(_, endpoint)| endpoint.address)
+        };
+        of(true).chain(of(false)).collect()
+    }
+
     pub(super) fn position(&self, id: EndpointId) -> Option<usize> {
         self.endpoints.iter().position(|endpoint| endpoint.id == id)
     }

@@ -20,6 +20,7 @@ use super::{
     limits::{Claim, Limit, Overflow},
     outlier::Outcome,
     pick::{Candidates, RoundRobin, by_hash, least_request},
+    places::Place,
     pool::PoolKey,
     retry::RetryPolicy,
     settings::{ClusterSettings, Policy},
@@ -114,7 +115,8 @@ impl ClusterView {
     /// # Errors
     /// The limit of requests is used up.
     pub fn begin_request(&mut self) -> Result<RequestClaim, Overflow> {
-        let limit = self.claim(Limit::Requests)?;
+        self.refresh();
+        let limit = self.cluster.breakers.claim_request(self.snapshot.settings.limits)?;
         let budget = self.cluster.retries.begin_request(self.snapshot.settings.retry_budget);
         Ok(RequestClaim { _limit: limit, _budget: budget })
     }
@@ -124,19 +126,29 @@ impl ClusterView {
     /// # Errors
     /// The limit or the budget of retries is used up.
     pub fn claim_retry(&mut self) -> Result<RetryClaim, Overflow> {
-        let limit = self.claim(Limit::Retries)?;
+        self.refresh();
+        let limit = self.cluster.breakers.claim_retry(self.snapshot.settings.limits)?;
         let budget = self.cluster.retries.claim_retry(self.snapshot.settings.retry_budget);
         let budget = budget.ok_or(Overflow(Limit::Retries))?;
         Ok(RetryClaim { _limit: limit, _budget: budget })
     }
 
-    /// Claims a connection, or a place among the requests that wait for one.
+    /// Claims a place among the requests that wait for a connection.
     ///
     /// # Errors
     /// The limit is used up.
-    pub fn claim(&mut self, limit: Limit) -> Result<Claim, Overflow> {
+    pub fn claim_pending(&mut self) -> Result<Claim, Overflow> {
         self.refresh();
-        self.cluster.breakers.claim(limit, self.snapshot.settings.limits)
+        self.cluster.breakers.claim_pending(self.snapshot.settings.limits)
+    }
+
+    /// Claims a connection. At the limit it takes the place of one that is idle, on whichever shard.
+    ///
+    /// # Errors
+    /// So many are in use.
+    pub fn claim_connection(&mut self) -> Result<Place, Overflow> {
+        self.refresh();
+        self.cluster.breakers.claim_connection(self.snapshot.settings.limits)
     }
 
     /// The pause before the `retry`th retry (from 1), drawn by the back-off of the route's policy, or

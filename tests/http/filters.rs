@@ -1,7 +1,10 @@
 //! Filters: what they see, what they change, and that they are told of every end.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Sender},
+    },
     thread,
     time::Duration,
 };
@@ -13,7 +16,7 @@ use evenkeel::{
     telemetry::{CodeClass, Outcome, ResponseFlag},
 };
 
-use crate::stage::{Origin, Stage, cluster, eventually, get, ok, route, routes};
+use crate::stage::{Origin, Stage, cluster, eventually, get, nowhere, ok, route, routes};
 
 /// Does what the request's target says, and notes what it has seen.
 #[derive(Clone, Default)]
@@ -157,6 +160,24 @@ fn a_filter_is_told_of_an_end_whatever_it_is() {
     assert_eq!(stage.ask(get("/slow")).status(), 504);
     assert_eq!(director.end_of(3), "/slow 504 UpstreamRequestTimeout >");
     stage.is_quiet();
+}
+
+#[test]
+fn a_filter_is_told_why_the_upstream_could_not_be_reached() {
+    struct Why(Sender<String>);
+    impl Filter for Why {
+        type State = ();
+        fn end(&self, outcome: &Outcome<'_>, (): &mut ()) {
+            let _ = self.0.send(format!("{} {:?}", outcome.flag, outcome.transport_failure));
+        }
+    }
+    let (sender, told) = mpsc::channel();
+    let to_nowhere = Routes::to(cluster("origin", nowhere()));
+    let web = http::proxy(to_nowhere).filter(move |_: &Shard| Why(sender.clone()));
+    let stage = Stage::serving(web);
+    assert_eq!(stage.ask(get("/")).status(), 503);
+    let told = told.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(told.starts_with("UF Some(\"Connection refused"), "{told}");
 }
 
 #[test]

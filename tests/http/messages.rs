@@ -216,6 +216,15 @@ pub(crate) const FORWARDED: &[(&[u8], &str)] = &[
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
     ),
     (
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: X-Drop , close\r\nConnection: x-other\r\n\
+          Transfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\nx-drop: 2\r\nX-Other: 3\r\nX-Dropped: 4\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\nX-Dropped: 4\r\n\r\n",
+    ),
+    (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Drop: 1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Drop: 1\r\n\r\n",
+    ),
+    (
         b"GET / HTTP/1.1\r\nHost: a\r\nTE: gzip, trailers\r\nConnection: TE\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n",
     ),
@@ -306,6 +315,13 @@ pub(crate) const ANSWERS: &[(&str, &[u8], &str, bool)] = &[
     (
         "GET",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n005;x=y\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
+        true,
+    ),
+    (
+        "GET",
+        b"HTTP/1.1 200 OK\r\nConnection: X-Drop\r\nTransfer-Encoding: chunked\r\n\r\n\
+          5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-DROP: 2\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
         true,
     ),

@@ -1,14 +1,25 @@
 //! Upstream connections that wait for another request.
 
-use std::{thread, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use evenkeel::{
+    http::{self, Routes},
     telemetry::{CodeClass, PoolState, ResponseFlag},
-    upstream::settings::ClusterBuilder,
+    upstream::{
+        limits::Limits,
+        settings::{ClusterBuilder, Policy},
+    },
 };
 
 use crate::{
-    stage::{Origin, Stage, eventually, get, ok, settings},
+    stage::{Origin, Stage, build, eventually, get, ok, settings},
     wire::Wire,
 };
 
@@ -167,6 +178,66 @@ fn idle_connections_are_closed_in_time_each_by_its_clusters() {
     assert_eq!(kept.ask(get("/")).text(), "2");
     thread::sleep(Duration::from_millis(400));
     assert_eq!(kept.ask(get("/")).text(), "2");
+}
+
+fn one_connection(builder: ClusterBuilder) -> ClusterBuilder {
+    let limits = Limits { connections: Some(1), ..Limits::default() };
+    builder.limits(limits).policy(Policy::RoundRobin).pool_idle(None)
+}
+
+#[test]
+fn an_idle_connection_gives_way_to_one_that_is_needed() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    let origin = || {
+        let count = Arc::clone(&count);
+        Origin::new(move |wire, index| {
+            number(wire, index);
+            count.fetch_add(1, Relaxed);
+        })
+    };
+    let (first, second) = (origin(), origin());
+    let builder = settings("origin", &[first.address, second.address]);
+    let stage = Stage::of_cluster(one_connection(builder));
+    let mut client = stage.client();
+    for asked in 1..=6 {
+        assert_eq!(client.ask(get("/")).status(), 200, "{asked}");
+        eventually("the other one is closed", || ended.load(Relaxed) == asked - 1);
+        eventually("one is idle", || pooled(&stage) == 1);
+    }
+    assert_eq!((first.connections(), second.connections()), (3, 3));
+}
+
+#[test]
+fn an_idle_connection_gives_way_to_another_shard() {
+    let origin = Origin::new(|wire, index| {
+        while let Some(request) = wire.request() {
+            if request.target() == "/slow" {
+                thread::sleep(Duration::from_millis(300));
+            }
+            wire.send(ok(index.to_string()));
+        }
+    });
+    let builder = one_connection(settings("origin", &[origin.address]));
+    let stage = Stage::on(2, http::proxy(Routes::to(build(builder))));
+    let idle =
+        |shard| stage.proxy.registry().http_cluster("origin", shard).pool.value(PoolState::Idle);
+    // Each is on a shard of its own.
+    let mut clients = [stage.client(), stage.client()];
+    eventually("both are there", || stage.proxy.shards().iter().all(|it| it.connections == 1));
+    for asked in 0..10 {
+        let answer = clients[asked % 2].ask(get("/"));
+        assert_eq!((answer.status(), answer.text()), (200, &*asked.to_string()));
+        eventually("one is left", || idle(0) + idle(1) == 1);
+    }
+    // One that is in use does not.
+    clients[0].send(get("/slow"));
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(clients[1].ask(get("/")).status(), 503);
+    assert_eq!(clients[0].answer().status(), 200);
+    stage.counted(CodeClass::ServerError, ResponseFlag::UpstreamOverflow, 1);
+    eventually("one is left", || idle(0) + idle(1) == 1);
+    assert_eq!(clients[1].ask(get("/")).status(), 200);
 }
 
 #[test]

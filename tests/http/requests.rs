@@ -139,6 +139,15 @@ fn an_answer_of_the_proxys_own_names_the_reason_and_the_request() {
     let identified = stage.ask("GET /../x HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n\r\n");
     assert_eq!(identified.text(), "400 Bad Request: path_dot_segment\nrequest id: mine\n");
     assert_eq!(identified.field("x-request-id"), Some("mine"));
+    let json =
+        "GET /../x HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nAccept: application/json\r\n\r\n";
+    let json = stage.ask(json);
+    assert_eq!(json.field("content-type"), Some("application/json"));
+    let expected = "{\"status\":400,\"reason\":\"path_dot_segment\",\"request_id\":\"mine\"}\n";
+    assert_eq!(json.text(), expected);
+    // What could not be parsed may say anything.
+    let refused = stage.ask("GET / HTTP/1.1\r\nAccept: application/json\r\n\r\n");
+    assert_eq!(refused.text(), "400 Bad Request: missing_host\n");
     let given = stage.ask(get("/../x"));
     let id = given.field("x-request-id").unwrap();
     assert!(given.text().ends_with(&format!("\nrequest id: {id}\n")), "{given:?}");

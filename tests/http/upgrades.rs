@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use evenkeel::telemetry::{CodeClass, ResponseFlag};
+use evenkeel::{
+    http::{self, Routes},
+    telemetry::{CloseReason, CodeClass, ResponseFlag},
+};
 
 use crate::{
-    stage::{Origin, Stage, get, ok},
+    stage::{Origin, Stage, cluster, eventually, get, ok},
     wire::Wire,
 };
 
@@ -46,6 +49,35 @@ fn bytes_go_both_ways_after_a_101_also_those_that_came_early() {
     client.finish();
     assert!(client.is_over());
     stage.counted(CodeClass::Informational, ResponseFlag::None, 1);
+    stage.is_quiet();
+}
+
+#[test]
+fn a_tunnel_ends_by_its_own_timeouts() {
+    let origin = Origin::new(|wire, _| {
+        wire.head();
+        wire.send(SWITCHES);
+        wire.exactly(4);
+        // Neither sends nor ends anything any more.
+        std::thread::sleep(Duration::from_secs(10));
+    });
+    let mut timeouts = http::Timeouts::default();
+    timeouts.tunnel.idle = Some(Duration::from_millis(400));
+    timeouts.tunnel.half_close = Some(Duration::from_millis(100));
+    let routes = Routes::to(cluster("origin", origin.address));
+    let stage = Stage::serving(http::proxy(routes).timeouts(timeouts));
+    let closed = |reason| stage.proxy.registry().listener("web", 0).closed.value(reason);
+    for (ends, reason) in [(false, CloseReason::IdleTimeout), (true, CloseReason::HalfCloseTimeout)]
+    {
+        let mut client = stage.client();
+        assert_eq!(client.ask(ASKS).status(), 101);
+        client.send("ping");
+        if ends {
+            client.finish();
+        }
+        assert!(client.is_over());
+        eventually("it is counted", || closed(reason) == 1);
+    }
     stage.is_quiet();
 }
 

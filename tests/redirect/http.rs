@@ -28,11 +28,13 @@ impl Drop for Sidecar {
 fn sidecar(pod: &Namespace, protocol: &str) -> Sidecar {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sidecar.toml");
+    // With `auto`, CONNECT is not HTTP.
+    let connect = if protocol == "http" { "http.connect = true\n" } else { "" };
     let config = format!(
         "shards = 2\n[[listener]]\nname = 'inbound'\nbind = '[::]:15006'\n\
          direction = 'inbound'\noriginal_dst = 'redirect'\nprotocol = '{protocol}'\n\
-         [[listener]]\nname = 'outbound'\nbind = '[::]:15001'\noriginal_dst = 'redirect'\n\
-         protocol = '{protocol}'\nmark = {MARK}\n"
+         {connect}[[listener]]\nname = 'outbound'\nbind = '[::]:15001'\noriginal_dst = 'redirect'\n\
+         protocol = '{protocol}'\nmark = {MARK}\n{connect}"
     );
     fs::write(&file, config).unwrap();
     let mut command = Command::new(&*SIDECAR);
@@ -95,6 +97,12 @@ fn requests_go_on_to_where_their_connection_was_going() {
             for line in ["GET /x HTTP/1.1", "GET http://10.78.0.2:8080/x HTTP/1.1"] {
                 let answer = ask(&peer, "10.77.0.1:8080", line, "10.78.0.2:8080");
                 assert!(answer.contains(here), "{protocol}: {answer}");
+            }
+            if protocol == "http" {
+                let line = "CONNECT 10.78.0.2:8080 HTTP/1.1\r\nHost: 10.78.0.2:8080\r\n\r\nGET /x HTTP/1.1";
+                let answer = ask(&peer, "10.77.0.1:8080", line, "10.78.0.2:8080");
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200"), "{answer}");
+                assert!(answer.contains(here), "{answer}");
             }
             // What is on its way to another host is refused.
             visit_in_vain(&peer, "10.78.0.2:8080");

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr},
     path::Path,
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    origin::{echo, exchange, refusing},
+    origin::{echo, exchange, origin, refusing},
     process::{HEAD, Sidecar, eventually},
     web::{Client, answering, get, teller},
 };
@@ -26,6 +27,15 @@ fn web(lines: &str, origin: SocketAddr, rest: &str) -> String {
         "{HEAD}[[listener]]\nname = 'web'\nbind = '127.0.0.1:0'\nprotocol = 'http'\n{lines}\n\
          [[cluster]]\nname = 'web'\nendpoints = ['{origin}']\n{rest}\n"
     )
+}
+
+/// Takes what comes for as long as the other side likes, and says nothing.
+fn silent() -> SocketAddr {
+    origin(|mut stream| {
+        let mut bytes = [0; 64];
+        while stream.read(&mut bytes).is_ok_and(|length| length > 0) {}
+        thread::sleep(Duration::from_secs(10));
+    })
 }
 
 const HOST: &str = "Host: a.example";
@@ -50,10 +60,12 @@ fn requests_go_where_their_routes_say() {
         listener = 'web'
         hosts = ['*.old.example']
         redirect = {{ scheme = 'https', host = 'new.example', status = 308 }}
+        response_headers = {{ set = {{ strict-transport-security = 'max-age=1' }} }}
         [[route]]
         listener = 'web'
         path = '/teapot'
-        respond = {{ status = 418, body = 'short and stout' }}
+        respond = {{ status = 418, body = 'short and stout', content_type = 'text/plain' }}
+        response_headers = {{ remove = ['content-type'], add = {{ x-spout = '1' }} }}
         "#,
         teller("canary")
     );
@@ -77,9 +89,11 @@ fn requests_go_where_their_routes_say() {
     let answer = client.get("/p?q", &["Host: c.old.example"]);
     assert_eq!(answer.status(), 308);
     assert_eq!(answer.field("location"), Some("https://new.example/p?q"));
+    assert_eq!(answer.field("strict-transport-security"), Some("max-age=1"));
 
     let answer = client.get("/teapot", &[HOST]);
     assert_eq!((answer.status(), answer.body.as_str()), (418, "short and stout"));
+    assert_eq!((answer.field("content-type"), answer.field("x-spout")), (None, Some("1")));
     let requests = ["listener=\"web\"", "code=\"2xx\""];
     sidecar.metric_becomes("evenkeel_requests_total", &requests, 2.0);
     sidecar.metric_becomes("evenkeel_upstream_requests_total", &["cluster=\"canary\""], 1.0);
@@ -160,7 +174,6 @@ fn times_and_sizes_are_limited_as_the_listener_says() {
     assert_eq!(get(address, "/", &[HOST, "a: 1", "b: 1", "c: 1", "d: 1", "e: 1"]).status(), 431);
     assert_eq!(get(address, "/", &[HOST, "Content-Length: 11", "", "01234567890"]).status(), 413);
 
-    use std::io::Write as _;
     let mut dripping = Client::connect(address);
     dripping.stream().write_all(b"GET / HTTP/1.1\r\nHos").unwrap();
     assert_eq!(dripping.read().unwrap().status(), 408);
@@ -169,6 +182,29 @@ fn times_and_sizes_are_limited_as_the_listener_says() {
     assert!(idle.read().is_none(), "closed when it is idle");
     let closed = ["listener=\"web\"", "reason=\"idle_timeout\""];
     sidecar.metric_becomes("evenkeel_downstream_connections_closed_total", &closed, 1.0);
+}
+
+#[test]
+fn a_tunnel_is_opened_where_that_is_enabled_and_ends_as_the_listener_says() {
+    for (timeout, half_closes, reason) in
+        [("idle", false, "idle_timeout"), ("half_close", true, "half_close_timeout")]
+    {
+        let lines = format!("cluster = 'web'\nhttp.connect = true\ntimeouts.{timeout} = '300ms'");
+        let Some(sidecar) = Sidecar::start(&web(&lines, silent(), "")) else { return };
+        let mut client = sidecar.connect("web");
+        client
+            .write_all(b"CONNECT any.example:443 HTTP/1.1\r\nHost: any.example\r\n\r\nhi")
+            .unwrap();
+        let mut stands = [0; 19];
+        client.read_exact(&mut stands).unwrap();
+        assert_eq!(&stands, b"HTTP/1.1 200 OK\r\n\r\n");
+        if half_closes {
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+        assert!(matches!(client.read(&mut stands), Ok(0) | Err(_)), "closed when nothing moves");
+        let closed = ["listener=\"web\"", &format!("reason=\"{reason}\"")];
+        sidecar.metric_becomes("evenkeel_downstream_connections_closed_total", &closed, 1.0);
+    }
 }
 
 #[test]
@@ -280,6 +316,26 @@ fn names_of_endpoints_are_resolved() {
     assert_eq!(endpoint["address"], origin.to_string());
 }
 
+#[test]
+fn names_are_resolved_for_relayed_connections_too() {
+    let port = echo().port();
+    for protocol in ["tcp", "auto"] {
+        let config = format!(
+            "{HEAD}[[listener]]\nname = 'l'\nbind = '127.0.0.1:0'\nprotocol = '{protocol}'\n\
+             cluster = 'echo'\n[[cluster]]\nname = 'echo'\nendpoints = ['{}', 'localhost:{port}']\n",
+            refusing()
+        );
+        let Some(sidecar) = Sidecar::start(&config) else { return };
+        // Sooner than an HTTP client would be, and no request.
+        exchange(&mut sidecar.connect("l"), b"\0 hello");
+        let failures = ["cluster=\"echo\"", "reason=\"refused\""];
+        sidecar.metric_becomes("evenkeel_upstream_connect_failures_total", &failures, 1.0);
+        let endpoint = &sidecar.json("/clusters")["clusters"][0]["endpoints"][1];
+        assert_eq!(endpoint["name"], format!("localhost:{port}"));
+        assert_eq!(endpoint["address"], format!("127.0.0.1:{port}"));
+    }
+}
+
 /// The lines of a log once there are as many.
 fn lines(log: &Path, count: usize) -> Vec<String> {
     let read = || fs::read_to_string(log).unwrap_or_default();
@@ -328,6 +384,39 @@ fn requests_and_relayed_connections_are_logged() {
     sidecar.signal(Signal::TERM);
     assert!(sidecar.wait().success());
     assert!(fs::read_to_string(&file).unwrap().contains("/last"));
+}
+
+#[test]
+fn only_what_is_asked_for_is_logged() {
+    let slow = answering(|request| {
+        if request.line.contains("/slow") {
+            thread::sleep(Duration::from_millis(300));
+        }
+        (200, String::new())
+    });
+    let log = "cluster = 'web'\naccess_log = 'access.log'\n\
+               access_log_only = { errors = true, slower_than = '200ms' }";
+    let config = web(log, slow, "");
+    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let file = sidecar.file().with_file_name("access.log");
+    let address = sidecar.address("web");
+    for (target, status) in [("/fine", 200), ("/a/../wrong", 400), ("/fine", 200), ("/slow", 200)] {
+        assert_eq!(get(address, target, &[HOST]).status(), status);
+    }
+    let logged = lines(&file, 2);
+    assert!(logged[0].contains("/wrong") && logged[1].contains("/slow"), "{logged:?}");
+
+    let sampled =
+        config.replacen("access_log_only", "access_log_sample = 1e-9\naccess_log_only", 1);
+    fs::write(sidecar.file(), sampled).unwrap();
+    assert_eq!(sidecar.ask("POST", "/reload").status, 200);
+    for _ in 0..20 {
+        assert_eq!(get(address, "/a/../wrong", &[HOST]).status(), 400);
+    }
+    fs::write(sidecar.file(), config).unwrap();
+    assert_eq!(sidecar.ask("POST", "/reload").status, 200);
+    assert_eq!(get(address, "/b/../wrong", &[HOST]).status(), 400);
+    assert!(lines(&file, 3)[2].contains("/b/"), "none of the twenty");
 }
 
 #[test]

@@ -6,10 +6,10 @@ use super::{
     address::{CpuList, Source},
     draft::{ClusterDraft, Draft, EndpointDraft, ListenerDraft, RouteDraft, TimeoutsDraft},
     schema::{
-        AccessLog, AccessLogFormat, Balance, Cluster, Config, Destination, Direction, Endpoint,
-        Fallback, HttpOptions, HttpTimeouts, Interception, Listener, ListenerTimeouts, LogFormat,
-        LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut, RelayTimeouts,
-        Route, Routing, Shards, Target, Unmatched,
+        AccessLog, AccessLogFormat, Balance, Cluster, Config, ConnectionOptions, Destination,
+        Direction, Endpoint, Fallback, HttpOptions, HttpTimeouts, Interception, Listener,
+        ListenerTimeouts, LogFormat, LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn,
+        ProxyHeaderOut, Route, Routing, Shards, Target, Unmatched,
     },
 };
 
@@ -79,12 +79,8 @@ fn listener<'l, 'd: 'l>(
         bind: draft.bind.clone()?,
         direction,
         routing,
-        protocol: protocol(draft),
-        max_connections: draft.max_connections,
         proxy_protocol: draft.proxy_protocol.unwrap_or(ProxyHeaderIn::Off),
-        access_log: access_log(draft),
-        timeouts: timeouts(&draft.timeouts, protocol(draft)),
-        http: http(draft),
+        connections: connections(draft),
     })
 }
 
@@ -97,12 +93,18 @@ fn destination(draft: &ListenerDraft<'_>, of_listener: Passthrough) -> Option<De
         pattern: draft.pattern?,
         target,
         passthrough,
+        connections: connections(draft),
+    })
+}
+
+fn connections(draft: &ListenerDraft<'_>) -> ConnectionOptions {
+    ConnectionOptions {
         protocol: protocol(draft),
         max_connections: draft.max_connections,
         access_log: access_log(draft),
         timeouts: timeouts(&draft.timeouts, protocol(draft)),
         http: http(draft),
-    })
+    }
 }
 
 fn protocol(draft: &ListenerDraft<'_>) -> Protocol {
@@ -121,6 +123,8 @@ fn access_log(draft: &ListenerDraft<'_>) -> AccessLog {
     AccessLog {
         sink: draft.access_log.clone().unwrap_or(LogSink::Off),
         format: draft.access_log_format.unwrap_or(AccessLogFormat::Istio),
+        sample: draft.access_log_sample.unwrap_or(1.0),
+        only: draft.access_log_only.clone(),
     }
 }
 
@@ -130,8 +134,6 @@ fn http(draft: &ListenerDraft<'_>) -> Option<HttpOptions> {
 }
 
 fn timeouts(draft: &TimeoutsDraft<'_>, protocol: Protocol) -> ListenerTimeouts {
-    let relay = RelayTimeouts::default();
-    let relay = RelayTimeouts { half_close: draft.half_close.unwrap_or(relay.half_close) };
     let http = HttpTimeouts::default();
     let http = HttpTimeouts {
         head: draft.head.unwrap_or(http.head),
@@ -140,14 +142,13 @@ fn timeouts(draft: &TimeoutsDraft<'_>, protocol: Protocol) -> ListenerTimeouts {
         max_age: draft.max_age.unwrap_or(http.max_age),
     };
     let idle = draft.idle.or(match protocol {
-        Protocol::Tcp => Some(Some(RelayTimeouts::IDLE)),
-        Protocol::Http => Some(Some(HttpTimeouts::IDLE)),
-        Protocol::Auto => None,
+        Protocol::Tcp => Some(Some(ListenerTimeouts::IDLE)),
+        Protocol::Http | Protocol::Auto => None,
     });
     let detect = draft.detect.unwrap_or(ListenerTimeouts::DETECT);
     ListenerTimeouts {
         idle,
-        relay: protocol.may_be_tcp().then_some(relay),
+        half_close: draft.half_close.unwrap_or(Some(ListenerTimeouts::HALF_CLOSE)),
         http: protocol.may_be_http().then_some(http),
         detect: (protocol == Protocol::Auto).then_some(detect),
     }

@@ -89,11 +89,15 @@ pub(super) static LISTENER: Keys = Keys {
         "proxy_protocol",
         "access_log",
         "access_log_format",
+        "access_log_sample",
+        "access_log_only",
         "timeouts",
         "http",
     ],
     later: &[("tls", Feature::Tls)],
 };
+
+pub(super) static ACCESS_LOG_ONLY: Keys = whole("`access_log_only`", &["errors", "slower_than"]);
 
 pub(super) static LISTENER_TIMEOUTS: Keys = Keys {
     section: "[listener.timeouts]",
@@ -101,8 +105,10 @@ pub(super) static LISTENER_TIMEOUTS: Keys = Keys {
     later: &[("handshake", Feature::Tls)],
 };
 
-pub(super) static LISTENER_HTTP: Keys =
-    whole("[listener.http]", &["max_head", "max_fields", "max_body", "forwarded", "via", "paths"]);
+pub(super) static LISTENER_HTTP: Keys = whole(
+    "[listener.http]",
+    &["max_head", "max_fields", "max_body", "forwarded", "via", "paths", "connect"],
+);
 
 pub(super) static ROUTE: Keys = whole(
     "[[route]]",
@@ -186,13 +192,14 @@ const fn whole(section: &'static str, built: &'static [&'static str]) -> Keys {
 
 /// Every kind of section, to find the one in which a misplaced key belongs. The first that has it is
 /// named, so those come first whose keys are theirs alone.
-pub(super) static SECTIONS: [&Keys; 20] = [
+pub(super) static SECTIONS: [&Keys; 21] = [
     &ROOT,
     &LIMITS,
     &DRAIN,
     &LISTENER,
     &LISTENER_TIMEOUTS,
     &LISTENER_HTTP,
+    &ACCESS_LOG_ONLY,
     &CLUSTER,
     &CLUSTER_TIMEOUTS,
     &CLUSTER_LIMITS,

@@ -17,10 +17,10 @@ pub(crate) use self::{
         Cluster, ClusterLimits, ClusterRetry, ClusterSource, ClusterTimeouts, Endpoint, Health,
         Outlier, Policy, ProxyHeaderOut,
     },
-    http::{AccessLog, AccessLogFormat, HttpOptions, LogSink},
+    http::{AccessLog, AccessLogFormat, HttpOptions, LogSink, LoggedOnly},
     listener::{
-        Destination, Direction, Fallback, HttpTimeouts, Interception, Listener, ListenerTimeouts,
-        Lookup, Passthrough, Protocol, ProxyHeaderIn, RelayTimeouts, Routing, Target, Unmatched,
+        ConnectionOptions, Destination, Direction, Fallback, HttpTimeouts, Interception, Listener,
+        ListenerTimeouts, Lookup, Passthrough, Protocol, ProxyHeaderIn, Routing, Target, Unmatched,
     },
     route::{
         HeaderChanges, HeaderMap, PathRule, Redirect, Respond, RetryOn, Rewrite, Route,

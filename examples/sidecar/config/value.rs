@@ -91,6 +91,24 @@ pub(super) fn count(value: &DeValue<'_>, bounds: RangeInclusive<u32>) -> Result<
     u32::try_from(number).map_err(|_| format!("{number} is too large"))
 }
 
+/// A number that need not be whole; `example` shows what one looks like where something else is found.
+pub(super) fn fraction(value: &DeValue<'_>, example: &str) -> Result<f64, String> {
+    let digits = match value {
+        DeValue::Float(float) => float.as_str(),
+        DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
+        other => return Err(format!("expected a number such as {example}, found {}", kind(other))),
+    };
+    digits.parse().map_err(|_| format!("expected a number such as {example}, found {digits}"))
+}
+
+/// `true` or `false`.
+pub(super) fn yes_or_no(value: &DeValue<'_>) -> Result<bool, String> {
+    match value {
+        DeValue::Boolean(value) => Ok(*value),
+        other => Err(format!("expected true or false, found {}", kind(other))),
+    }
+}
+
 /// One of the words of `C`.
 pub(super) fn choice_of<C: Choice>(value: &DeValue<'_>) -> Result<C, String> {
     let words = || C::ALL.iter().map(|(word, _)| *word);

@@ -12,7 +12,7 @@ use std::{
 
 use evenkeel::{
     Error,
-    telemetry::access_log::{self, Format},
+    telemetry::access_log::{self, Filter, Format},
 };
 
 use crate::config::{
@@ -47,10 +47,11 @@ impl AccessLogs {
     /// The log that a listener asks for.
     pub(super) fn get(&self, wanted: &AccessLog) -> Option<access_log::AccessLog> {
         let log = self.0.get(&wanted.sink)?.clone();
-        Some(log.format(match wanted.format {
+        let format = match wanted.format {
             AccessLogFormat::Istio => Format::istio(),
             AccessLogFormat::Json => Format::json(),
-        }))
+        };
+        Some(log.format(format).filter(filter(wanted)))
     }
 
     /// Opens the files again. Whether there are any.
@@ -76,13 +77,27 @@ impl AccessLogs {
     }
 }
 
+fn filter(wanted: &AccessLog) -> Filter {
+    let mut filter = Filter::all().sample(wanted.sample);
+    if let Some(only) = &wanted.only {
+        if only.errors {
+            filter = filter.errors();
+        }
+        if let Some(slower_than) = only.slower_than {
+            filter = filter.slower_than(slower_than);
+        }
+    }
+    filter
+}
+
 fn all(config: &Config) -> impl Iterator<Item = &AccessLog> {
     config.listeners.iter().flat_map(|listener| {
         let destinations = match &listener.routing {
             Routing::Fixed { .. } => &[][..],
             Routing::OriginalDestination(interception) => &interception.destinations,
         };
-        std::iter::once(&listener.access_log).chain(destinations.iter().map(|it| &it.access_log))
+        let destinations = destinations.iter().map(|it| &it.connections);
+        std::iter::once(&listener.connections).chain(destinations).map(|it| &it.access_log)
     })
 }
 

@@ -90,7 +90,7 @@ fn accepting(
 ) -> Result<Listener, Error> {
     let mut listener = Listener::bind(&from.bind.to_string())?
         .named(&from.name)
-        .max_connections(cap(from.max_connections));
+        .max_connections(cap(from.connections.max_connections));
     if from.direction == Direction::Inbound {
         listener = listener.inbound();
     }
@@ -99,10 +99,7 @@ fn accepting(
     }
     let spoken = Spoken {
         name: &from.name,
-        protocol: from.protocol,
-        timeouts: &from.timeouts,
-        http: from.http.as_ref(),
-        access_log: &from.access_log,
+        connections: &from.connections,
         target: None,
         passthrough: None,
     };
@@ -132,14 +129,11 @@ fn intercepting(
         let place = Place::Destination {
             name: &destination.name,
             pattern: destination.pattern.to_string(),
-            limit: cap(destination.max_connections),
+            limit: cap(destination.connections.max_connections),
         };
         let spoken = Spoken {
             name: &destination.name,
-            protocol: destination.protocol,
-            timeouts: &destination.timeouts,
-            http: destination.http.as_ref(),
-            access_log: &destination.access_log,
+            connections: &destination.connections,
             target: destination.target.as_ref(),
             passthrough: destination.passthrough.as_ref(),
         };
@@ -151,7 +145,9 @@ fn intercepting(
     }
     match interception.unmatched {
         // What no service takes is refused. HTTP is answered, and may have routes.
-        Unmatched::Fallback(Fallback::Blackhole) if !spoken.protocol.may_be_http() => listener,
+        Unmatched::Fallback(Fallback::Blackhole) if !spoken.connections.protocol.may_be_http() => {
+            listener
+        }
         Unmatched::Fallback(Fallback::Blackhole) => {
             let spoken = Spoken { target: Some(&Target::Blackhole), ..spoken };
             services::add(listener, &Place::Fallback, spoken, clusters, prepared)

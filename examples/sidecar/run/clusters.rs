@@ -1,10 +1,15 @@
-//! The clusters that HTTP forwards to: one value a name for as long as the configuration has it, so that
+//! The clusters: one value a name for as long as the configuration has it, so that
 //! counts, ejections and pools survive a reload.
 //!
 //! In: the clusters of a configuration. Out: the same as the library holds them. A cluster that stays is
 //! told its new settings only when the configuration is in force. Never opens a connection.
 
-use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Instant,
+};
 
 use evenkeel::{
     Error,
@@ -43,7 +48,7 @@ impl Clusters {
     /// A cluster that the library does not take.
     pub(super) fn next(&self, config: &Config) -> Result<(Clusters, Changes), Error> {
         let (mut next, mut changes) = (Clusters::default(), Changes(Vec::new()));
-        for cluster in config.clusters.iter().filter(|cluster| is_for_http(cluster, config)) {
+        for cluster in &config.clusters {
             let settings = settings(cluster)?;
             let known = match self.by_name.get(&cluster.name) {
                 Some(known) => {
@@ -107,7 +112,7 @@ fn made(settings: ClusterSettings) -> Arc<Cluster> {
 }
 
 /// Whether a route or a listener that speaks HTTP names it. The others are relayed to.
-fn is_for_http(cluster: &schema::Cluster, config: &Config) -> bool {
+pub(super) fn is_for_http(cluster: &schema::Cluster, config: &Config) -> bool {
     let routed = config.routes.iter().any(|route| match &route.action {
         RouteAction::Cluster(name) => *name == cluster.name,
         RouteAction::Clusters(clusters) => clusters.iter().any(|it| it.name == cluster.name),
@@ -126,7 +131,9 @@ fn settings(cluster: &schema::Cluster) -> Result<ClusterSettings, Error> {
         .health(cluster.health.as_ref().map(health))
         .connect_timeout(Some(cluster.timeouts.connect))
         .pool_idle(cluster.timeouts.pool_idle);
-    for endpoint in &cluster.endpoints {
+    // A second time it could not say more.
+    let mut seen = HashSet::new();
+    for endpoint in cluster.endpoints.iter().filter(|it| seen.insert(&it.address)) {
         builder = builder.weighted_endpoint(&endpoint.address.to_string(), endpoint.weight);
     }
     if let Some(retry) = &cluster.retry {

@@ -89,7 +89,8 @@ impl Kept {
         new_settings.apply();
         new_routes.apply();
         for gone in self.clusters.iter().filter(|it| clusters.get(it.name()).is_none()) {
-            // Connections may know it for longer; dashboards need not.
+            // Connections may know it for longer; dashboards need not, and its names need not be kept up.
+            self.resolver.forget(gone);
             proxy.registry().set_cluster_state(gone.name(), Weak::<Cluster>::new());
         }
         (self.clusters, self.routes, self.logs) = (clusters, routes, logs);

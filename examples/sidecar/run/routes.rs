@@ -113,13 +113,13 @@ fn content(
 /// The listeners of either kind that speak HTTP, by name.
 pub(super) fn http_listeners(config: &Config) -> impl Iterator<Item = (&str, Unrouted<'_>)> {
     config.listeners.iter().flat_map(|listener| {
-        let accepting = listener.protocol.may_be_http();
+        let accepting = listener.connections.protocol.may_be_http();
         let accepting = accepting.then(|| (listener.name.as_str(), of_listener(&listener.routing)));
         let destinations = match &listener.routing {
             Routing::Fixed { .. } => &[][..],
             Routing::OriginalDestination(interception) => &interception.destinations,
         };
-        let destinations = destinations.iter().filter(|it| it.protocol.may_be_http());
+        let destinations = destinations.iter().filter(|it| it.connections.protocol.may_be_http());
         accepting.into_iter().chain(destinations.map(|it| (it.name.as_str(), of_destination(it))))
     })
 }

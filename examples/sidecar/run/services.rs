@@ -1,6 +1,8 @@
 //! The services of listeners: what becomes of their connections. In: what a listener of either kind
 //! says, and what was prepared for it. Out: its service.
 
+use std::sync::Arc;
+
 use evenkeel::{
     Connection, Detect, Listener, Relay, Service, ServiceFactory,
     http::{self, Forwarded, h1::HeadLimits, route::PathPolicy},
@@ -11,8 +13,8 @@ use evenkeel::{
 
 use super::kept::Prepared;
 use crate::config::schema::{
-    self, AccessLog, Cluster, ClusterSource, HttpOptions, HttpTimeouts, ListenerTimeouts,
-    Passthrough, Protocol, ProxyHeaderOut, RelayTimeouts, Target,
+    self, Cluster, ConnectionOptions, ListenerTimeouts, Passthrough, Protocol, ProxyHeaderOut,
+    Target,
 };
 
 /// What a listener of either kind says about its connections.
@@ -20,10 +22,7 @@ use crate::config::schema::{
 pub(super) struct Spoken<'c> {
     /// The listener's name.
     pub(super) name: &'c str,
-    pub(super) protocol: Protocol,
-    pub(super) timeouts: &'c ListenerTimeouts,
-    pub(super) http: Option<&'c HttpOptions>,
-    pub(super) access_log: &'c AccessLog,
+    pub(super) connections: &'c ConnectionOptions,
     /// Where bytes go; HTTP has its routes.
     pub(super) target: Option<&'c Target>,
     pub(super) passthrough: Option<&'c Passthrough>,
@@ -46,15 +45,15 @@ pub(super) fn add(
 ) -> Listener {
     let relay = relay(spoken, clusters, prepared);
     let http = proxy(spoken, prepared);
-    match (spoken.protocol, http, relay) {
+    match (spoken.connections.protocol, http, relay) {
         (Protocol::Http, Some(http), _) => put(listener, place, http),
         (Protocol::Auto, Some(http), Some(relay)) => {
             let detect = Detect::http(http).or(relay);
-            put(listener, place, within(detect, spoken.timeouts))
+            put(listener, place, within(detect, &spoken.connections.timeouts))
         }
         (Protocol::Auto, Some(http), None) => {
             let detect = Detect::http(http).or(Blackhole);
-            put(listener, place, within(detect, spoken.timeouts))
+            put(listener, place, within(detect, &spoken.connections.timeouts))
         }
         (_, _, Some(relay)) => put(listener, place, relay),
         (_, _, None) => put(listener, place, Blackhole),
@@ -81,16 +80,17 @@ fn put(listener: Listener, place: &Place<'_>, service: impl ServiceFactory) -> L
 /// `None` where it speaks no HTTP.
 fn proxy(spoken: Spoken<'_>, prepared: &Prepared) -> Option<http::Proxy> {
     let routes = prepared.routes.get(spoken.name)?;
-    let options = spoken.http.cloned().unwrap_or_default();
+    let options = spoken.connections.http.clone().unwrap_or_default();
     let max_head = usize::try_from(options.max_head).unwrap_or(usize::MAX);
     let mut proxy = http::proxy(routes.clone())
-        .timeouts(http_timeouts(spoken.timeouts))
+        .timeouts(http_timeouts(&spoken.connections.timeouts))
         .head_limits(HeadLimits {
             bytes: max_head,
             fields: options.max_fields,
             ..HeadLimits::default()
         })
         .max_body(options.max_body)
+        .connect(options.connect)
         .forwarded(match options.forwarded {
             schema::http::Forwarded::Append => Forwarded::Append,
             schema::http::Forwarded::Replace => Forwarded::Replace,
@@ -103,7 +103,7 @@ fn proxy(spoken: Spoken<'_>, prepared: &Prepared) -> Option<http::Proxy> {
     if let Some(via) = &options.via {
         proxy = proxy.via(via);
     }
-    Some(match prepared.logs.get(spoken.access_log) {
+    Some(match prepared.logs.get(&spoken.connections.access_log) {
         Some(log) => proxy.access_log(log),
         None => proxy,
     })
@@ -115,10 +115,18 @@ fn relay(spoken: Spoken<'_>, clusters: &[Cluster], prepared: &Prepared) -> Optio
         Target::Passthrough => passthrough(spoken.passthrough),
         Target::Blackhole => return None,
         // A cluster that is named exists: the configuration was checked.
-        Target::Cluster(name) => to_cluster(clusters.iter().find(|it| it.name == *name)?),
+        Target::Cluster(name) => {
+            let header = clusters.iter().find(|it| it.name == *name)?.proxy_protocol;
+            let cluster = Arc::clone(prepared.clusters.get(name)?);
+            Relay::to_cluster(cluster).proxy_header(match header {
+                ProxyHeaderOut::Off => ProxyHeader::Off,
+                ProxyHeaderOut::V1 => ProxyHeader::V1,
+                ProxyHeaderOut::V2 => ProxyHeader::V2,
+            })
+        }
     };
-    let relay = relay.timeouts(relay_timeouts(spoken.timeouts));
-    Some(match prepared.logs.get(spoken.access_log) {
+    let relay = relay.timeouts(relay_timeouts(&spoken.connections.timeouts));
+    Some(match prepared.logs.get(&spoken.connections.access_log) {
         Some(log) => relay.access_log(log),
         None => relay,
     })
@@ -136,44 +144,22 @@ fn passthrough(options: Option<&Passthrough>) -> Relay {
     }
 }
 
-fn to_cluster(cluster: &Cluster) -> Relay {
-    let mut relay = Relay::to(cluster.endpoints.iter().map(|it| it.address.to_string()))
-        .cluster(&cluster.name)
-        .connect_timeout(Some(cluster.timeouts.connect))
-        .proxy_header(match cluster.proxy_protocol {
-            ProxyHeaderOut::Off => ProxyHeader::Off,
-            ProxyHeaderOut::V1 => ProxyHeader::V1,
-            ProxyHeaderOut::V2 => ProxyHeader::V2,
-        });
-    match cluster.source {
-        ClusterSource::Client => relay = relay.transparent_source(),
-        ClusterSource::Address(source) => {
-            for address in source.addresses() {
-                relay = relay.source(&address.to_string());
-            }
-        }
-    }
-    match cluster.mark {
-        Some(mark) => relay.mark(mark.get()),
-        None => relay,
-    }
-}
-
 fn relay_timeouts(from: &ListenerTimeouts) -> Timeouts {
     let mut timeouts = Timeouts::default();
-    timeouts.idle = from.idle.unwrap_or(Some(RelayTimeouts::IDLE));
-    timeouts.half_close = from.relay.clone().unwrap_or_default().half_close;
+    timeouts.idle = from.idle.unwrap_or(Some(ListenerTimeouts::IDLE));
+    timeouts.half_close = from.half_close;
     timeouts
 }
 
 fn http_timeouts(from: &ListenerTimeouts) -> http::Timeouts {
     let of_http = from.http.clone().unwrap_or_default();
     let mut timeouts = http::Timeouts::default();
-    timeouts.idle = from.idle.unwrap_or(Some(HttpTimeouts::IDLE));
+    timeouts.idle = from.idle.unwrap_or(timeouts.idle);
     timeouts.head = of_http.head;
     timeouts.request = of_http.request;
     timeouts.stream_idle = of_http.stream_idle;
     timeouts.max_age = of_http.max_age;
+    timeouts.tunnel = relay_timeouts(from);
     timeouts
 }
 

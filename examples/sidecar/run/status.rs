@@ -12,7 +12,7 @@ use evenkeel::{
 };
 use serde::Serialize;
 
-use super::clusters::Clusters;
+use super::clusters::{Clusters, is_for_http};
 use crate::config::{Config, schema};
 
 #[derive(Serialize)]
@@ -63,9 +63,9 @@ struct OfLimit {
 
 pub(super) fn clusters(config: &Config, clusters: &Clusters) -> Response {
     let now = Instant::now();
-    let all = config.clusters.iter().map(|cluster| match clusters.get(&cluster.name) {
-        Some(known) => of_http(cluster, known, now),
-        None => relayed(cluster),
+    let all = config.clusters.iter().filter_map(|cluster| {
+        let protocol = if is_for_http(cluster, config) { "http" } else { "tcp" };
+        Some(of_cluster(cluster, protocol, clusters.get(&cluster.name)?, now))
     });
     let answer = Answer { clusters: all.collect() };
     match serde_json::to_string_pretty(&answer) {
@@ -74,7 +74,12 @@ pub(super) fn clusters(config: &Config, clusters: &Clusters) -> Response {
     }
 }
 
-fn of_http<'c>(cluster: &'c schema::Cluster, known: &Arc<Cluster>, now: Instant) -> OfCluster<'c> {
+fn of_cluster<'c>(
+    cluster: &'c schema::Cluster,
+    protocol: &'static str,
+    known: &Arc<Cluster>,
+    now: Instant,
+) -> OfCluster<'c> {
     let mut endpoints: Vec<_> = known.status(now).into_iter().map(of_endpoint).collect();
     for host in known.unresolved() {
         let is_it = |endpoint: &&schema::Endpoint| {
@@ -88,7 +93,7 @@ fn of_http<'c>(cluster: &'c schema::Cluster, known: &Arc<Cluster>, now: Instant)
         let (in_use, open) = (known.in_use(limit), known.is_open(limit));
         Some(OfLimit { limit: limit.name(), most, in_use, open })
     });
-    OfCluster { name: &cluster.name, protocol: "http", endpoints, limits: limits.collect() }
+    OfCluster { name: &cluster.name, protocol, endpoints, limits: limits.collect() }
 }
 
 fn of_endpoint(status: EndpointStatus) -> OfEndpoint {
@@ -103,11 +108,6 @@ fn of_endpoint(status: EndpointStatus) -> OfEndpoint {
             ejected_for_seconds: status.ejected_for.map(|left| left.as_secs_f64()),
         }),
     }
-}
-
-fn relayed(cluster: &schema::Cluster) -> OfCluster<'_> {
-    let endpoints = cluster.endpoints.iter().map(unknown).collect();
-    OfCluster { name: &cluster.name, protocol: "tcp", endpoints, limits: Vec::new() }
 }
 
 fn unknown(endpoint: &schema::Endpoint) -> OfEndpoint {

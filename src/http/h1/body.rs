@@ -64,6 +64,14 @@ impl BodyReader {
         })
     }
 
+    /// Drops trailers that are called as one of `names`, a list with commas in any case: the fields
+    /// that `Connection` names in the head ([`RequestHead::hop_by_hop`](crate::http::RequestHead::hop_by_hop)).
+    pub fn drop_trailers(&mut self, names: &str) {
+        if let Kind::Chunked(decoder) = &mut self.0 {
+            decoder.drop_trailers(names);
+        }
+    }
+
     /// What the first of `bytes` are, which follow those that earlier steps have told about. As many as
     /// possible are told about at once, and never more than there are.
     ///

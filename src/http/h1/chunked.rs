@@ -4,7 +4,8 @@
 //! 16 digits and nothing after it but an extension or CRLF; extensions follow the grammar, but for
 //! quoted values, which are refused (a quote can make a line end look like text); and their length is
 //! limited over the whole body. They are never forwarded. Trailers are limited as heads are, and those
-//! that frame, route or authenticate are dropped (RFC 9110 section 6.5.1).
+//! that frame, route or authenticate are dropped (RFC 9110 section 6.5.1), as are those that the head
+//! says are for this hop only.
 
 use super::{
     BodyError, BodyPart, FieldError, HeadLimits, HeadProgress, HeadReader, Parsed,
@@ -14,7 +15,7 @@ use crate::http::{
     Headers,
     head::{FramingField, is_token_byte},
 };
-use httparse::Status;
+use httparse::{Header, Status};
 use std::num::NonZeroU64;
 
 /// Finds the data in a chunked body.
@@ -29,6 +30,8 @@ pub struct ChunkedDecoder {
     limits: HeadLimits,
     reader: HeadReader,
     trailers: Headers,
+    /// What trailers may not be called besides.
+    dropped: Box<str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +77,13 @@ impl ChunkedDecoder {
             limits,
             reader: HeadReader::new(),
             trailers: Headers::new(),
+            dropped: Box::default(),
         }
+    }
+
+    /// Drops trailers called so. See [`BodyReader::drop_trailers`](super::BodyReader::drop_trailers).
+    pub fn drop_trailers(&mut self, names: &str) {
+        self.dropped = names.into();
     }
 
     /// What the first of `bytes` are. See [`BodyReader::step`](super::BodyReader::step).
@@ -183,8 +192,8 @@ impl ChunkedDecoder {
         if bytes.is_empty() {
             return Ok(BodyPart::Framing(0));
         }
-        let Self { limits, reader, trailers, .. } = self;
-        let parse = |bytes: &[u8]| parse_trailers(bytes, limits, trailers);
+        let Self { limits, reader, trailers, dropped, .. } = self;
+        let parse = |bytes: &[u8]| parse_trailers(bytes, limits, dropped, trailers);
         match reader.read(bytes, limits.bytes, parse).map_err(BodyError::Trailers)? {
             HeadProgress::More => Ok(BodyPart::Framing(bytes.len())),
             HeadProgress::Done(length) => {
@@ -199,6 +208,7 @@ impl ChunkedDecoder {
 fn parse_trailers(
     bytes: &[u8],
     limits: &HeadLimits,
+    dropped: &str,
     trailers: &mut Headers,
 ) -> Result<Parsed, FieldError> {
     if bytes.starts_with(b"\r\n") {
@@ -215,7 +225,11 @@ fn parse_trailers(
     };
     let Some((_, behind_first)) = fields.split_first() else { return Err(FieldError::LineEnd) };
     check_line_ends(&bytes[..length], behind_first)?;
-    for field in fields.iter().filter(|field| is_allowed(field.name.as_bytes())) {
+    let is_dropped =
+        |name: &str| dropped.split(',').any(|dropped| dropped.trim().eq_ignore_ascii_case(name));
+    let is_kept =
+        |field: &&Header<'_>| is_allowed(field.name.as_bytes()) && !is_dropped(field.name);
+    for field in fields.iter().filter(is_kept) {
         trailers.push(field.name.as_bytes(), field.value);
     }
     Ok(Parsed::Complete(length))

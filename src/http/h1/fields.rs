@@ -67,6 +67,8 @@ pub(super) struct Facts<'a> {
     pub(super) te_trailers: bool,
     pub(super) expects_continue: bool,
     pub(super) expects_unknown: bool,
+    /// Whether `Connection` names fields.
+    nominates: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -91,10 +93,25 @@ impl<'a> Facts<'a> {
         if options > MAX_OPTIONS {
             return Err(FieldError::Connection);
         }
-        if options > 0 {
-            remove_nominated(fields, headers);
+        facts.nominates = options > 0;
+        if facts.nominates {
+            nominated(fields).for_each(|name| {
+                headers.remove_named(name);
+            });
         }
         Ok(facts)
+    }
+
+    /// Writes the names of the fields that `Connection` names among `fields`, where there may be such
+    /// trailers, each with a comma behind it.
+    pub(super) fn write_nominated(&self, fields: &[Header<'_>], names: &mut String) {
+        if self.nominates && self.chunked {
+            // They are tokens, which are ASCII.
+            for name in nominated(fields).filter_map(|name| str::from_utf8(name).ok()) {
+                names.push_str(name);
+                names.push(',');
+            }
+        }
     }
 
     /// Whether the peer keeps its connection (RFC 9112 section 9.3).
@@ -176,20 +193,16 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Takes out what `Connection` names. Fields of the framing are not in `headers`, so they cannot be
-/// named away.
-fn remove_nominated(fields: &[Header<'_>], headers: &mut Headers) {
-    for field in fields {
-        if FramingField::of(field.name.as_bytes()) == Some(FramingField::Connection) {
-            elements(field.value).for_each(|option| {
-                headers.remove_named(option);
-            });
-        }
-    }
+/// What `Connection` names. Fields of the framing are never kept, so they cannot be named away.
+fn nominated<'f>(fields: &'f [Header<'_>]) -> impl Iterator<Item = &'f [u8]> {
+    let is_connection = |field: &&Header<'_>| {
+        FramingField::of(field.name.as_bytes()) == Some(FramingField::Connection)
+    };
+    fields.iter().filter(is_connection).flat_map(|field| elements(field.value))
 }
 
 /// The elements of a list (RFC 9110 section 5.6.1); empty ones are passed over.
-fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 

@@ -34,7 +34,7 @@ mod request;
 mod response;
 
 pub use self::{
-    answer::{Answer, write_answer},
+    answer::{Answer, AnswerForm, write_answer},
     body::{BodyPart, BodyReader},
     chunked::{CHUNK_END, ChunkedDecoder, write_chunk_head, write_last_chunk},
     error::{BodyError, FieldError, RequestError, ResponseError},

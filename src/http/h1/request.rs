@@ -60,6 +60,7 @@ impl RequestHead {
         self.read_target(target, limits.connect)?;
         self.headers.reserve(length);
         let facts = Facts::read(self.version, parsed.headers, &mut self.headers)?;
+        facts.write_nominated(parsed.headers, &mut self.hop_by_hop);
         self.read_facts(&facts)?;
         Ok(Parsed::Complete(bytes.len() - head.len() + length))
     }

@@ -63,6 +63,7 @@ impl ResponseHead {
         self.reason.push_str(reason);
         self.headers.reserve(length);
         let facts = Facts::read(self.version, parsed.headers, &mut self.headers)?;
+        facts.write_nominated(parsed.headers, &mut self.hop_by_hop);
         self.content_length = facts.content_length;
         self.chunked = facts.chunked;
         self.keep_alive = facts.keeps_alive(self.version);

@@ -24,6 +24,7 @@ pub struct RequestHead {
     pub(in crate::http) te_trailers: bool,
     /// Empty if none is asked for.
     pub(in crate::http) upgrade: String,
+    pub(in crate::http) hop_by_hop: String,
 }
 
 impl Default for RequestHead {
@@ -41,6 +42,7 @@ impl Default for RequestHead {
             expects_continue: false,
             te_trailers: false,
             upgrade: String::new(),
+            hop_by_hop: String::new(),
         }
     }
 }
@@ -65,6 +67,7 @@ impl RequestHead {
         self.expects_continue = false;
         self.te_trailers = false;
         self.upgrade.clear();
+        self.hop_by_hop.clear();
     }
 
     /// The method.
@@ -194,6 +197,15 @@ impl RequestHead {
         let authority = Authority::parse(authority.as_bytes()).ok_or(InvalidTarget::Authority)?;
         self.store_authority(authority);
         Ok(())
+    }
+
+    /// The fields that `Connection` names, which are for this hop only (RFC 9110 section 7.6.1), in a
+    /// list with commas. They are not among the [`headers`](Self::headers), and must not be among the
+    /// trailers: [`BodyReader::drop_trailers`](crate::http::h1::BodyReader::drop_trailers). Empty where
+    /// there can be no trailers.
+    #[must_use]
+    pub fn hop_by_hop(&self) -> &str {
+        &self.hop_by_hop
     }
 
     /// Changes the method.

@@ -18,6 +18,7 @@ pub struct ResponseHead {
     pub(in crate::http) keep_alive: bool,
     /// Empty if there is none.
     pub(in crate::http) upgrade: String,
+    pub(in crate::http) hop_by_hop: String,
 }
 
 impl Default for ResponseHead {
@@ -31,6 +32,7 @@ impl Default for ResponseHead {
             chunked: false,
             keep_alive: true,
             upgrade: String::new(),
+            hop_by_hop: String::new(),
         }
     }
 }
@@ -51,6 +53,7 @@ impl ResponseHead {
         self.chunked = false;
         self.keep_alive = true;
         self.upgrade.clear();
+        self.hop_by_hop.clear();
     }
 
     /// The status, from 100 to 599.
@@ -115,6 +118,15 @@ impl ResponseHead {
     #[must_use]
     pub fn upgrade(&self) -> Option<&str> {
         (!self.upgrade.is_empty()).then_some(&*self.upgrade)
+    }
+
+    /// The fields that `Connection` names, which are for this hop only (RFC 9110 section 7.6.1), in a
+    /// list with commas. They are not among the [`headers`](Self::headers), and must not be among the
+    /// trailers: [`BodyReader::drop_trailers`](crate::http::h1::BodyReader::drop_trailers). Empty where
+    /// there can be no trailers.
+    #[must_use]
+    pub fn hop_by_hop(&self) -> &str {
+        &self.hop_by_hop
     }
 
     /// Changes the status, and the reason to the usual one.

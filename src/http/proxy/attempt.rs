@@ -113,7 +113,7 @@ impl<F: Filter> Exchange<'_, F> {
         }
 
         let length = response.body(request.method());
-        upstream.incoming.begin_body(length);
+        upstream.incoming.begin_body(length, response.hop_by_hop());
         if let Some(route) = self.route {
             apply(&route.response_headers, response.headers_mut());
         }
@@ -369,7 +369,7 @@ impl<F: Filter> Exchange<'_, F> {
 
     /// Shows the head of the answer to the filter, which may answer in its place. The request's
     /// direction waits meanwhile, so nobody else wants the state.
-    async fn filter_response(&self, response: &mut ResponseHead) -> Option<Answer> {
+    pub(super) async fn filter_response(&self, response: &mut ResponseHead) -> Option<Answer> {
         let mut state = Lent::from(self.state);
         match self.proxy.filter.response(response, &mut state).await {
             Flow::Answer(answer) => Some(answer),
@@ -377,15 +377,16 @@ impl<F: Filter> Exchange<'_, F> {
         }
     }
 
+    /// The client is gone, so that nobody waits for an answer.
+    pub(super) fn client_gone(&self) -> Attempt {
+        let flag = ResponseFlag::DownstreamConnectionTermination;
+        self.record.fail(flag, "downstream_remote_disconnect");
+        Attempt::Done(Then::Reset { blame: None })
+    }
+
     fn request_ended(&self, end: RequestEnd) -> Attempt {
         let failure = match end {
-            RequestEnd::Gone | RequestEnd::NotTaken => {
-                self.record.fail(
-                    ResponseFlag::DownstreamConnectionTermination,
-                    "downstream_remote_disconnect",
-                );
-                return Attempt::Done(Then::Reset { blame: None });
-            }
+            RequestEnd::Gone | RequestEnd::NotTaken => return self.client_gone(),
             RequestEnd::Refused(reason, status) => {
                 Failure::new(ResponseFlag::DownstreamProtocolError, status, reason)
             }

@@ -17,7 +17,7 @@ use super::{
     forwarded,
     record::Record,
     routes::{FallbackOnShard, Snapshot},
-    service::{ProxyOnShard, Then},
+    service::{Serving, Then},
     upstream::ClusterOnShard,
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 
 /// What an exchange consists of, beside the two connections.
 pub(super) struct Exchange<'e, F: Filter> {
-    pub(super) proxy: &'e ProxyOnShard<F>,
+    pub(super) proxy: &'e Serving<'e, F>,
     pub(super) record: &'e Record,
     pub(super) deadline: &'e Deadline,
     pub(super) state: &'e RefCell<F::State>,
@@ -55,7 +55,7 @@ enum Found<'r> {
     Nothing(Failure),
 }
 
-impl<F: Filter> ProxyOnShard<F> {
+impl<F: Filter> Serving<'_, F> {
     /// Has a request, whose head is in `work`, answered.
     pub(super) async fn exchange(
         &self,
@@ -108,7 +108,12 @@ impl<F: Filter> ProxyOnShard<F> {
         work: &mut Work,
         record: &Record,
     ) -> Result<Way<'r>, Then> {
-        let path = match normalize(work.request.path(), self.settings.paths) {
+        // CONNECT is about nothing that a path names, as little as OPTIONS * is.
+        let path = match work.request.path() {
+            "" => "*",
+            path => path,
+        };
+        let path = match normalize(path, self.settings.paths) {
             Ok(path) => path,
             Err(refused) => {
                 let (flag, status) =
@@ -132,7 +137,7 @@ impl<F: Filter> ProxyOnShard<F> {
         work.scratch.clear();
         let (cluster, original, route) = match found {
             Found::Route(route) => {
-                if self.exchanges().is_logged() {
+                if self.exchanges.is_logged() {
                     *record.route.borrow_mut() = Some(route.name.clone());
                 }
                 let clusters = match &route.action {
@@ -141,7 +146,10 @@ impl<F: Filter> ProxyOnShard<F> {
                         let answer = direct(action, request, &path);
                         record.details.set("direct_response");
                         return Err(match answer {
-                            Some(answer) => self.answer(&answer, downstream, work, record),
+                            Some(mut answer) => {
+                                apply(&route.response_headers, answer.headers_mut());
+                                self.answer(&answer, downstream, work, record)
+                            }
                             None => self.fail(Failure::no_cluster(), downstream, work, record),
                         });
                     }
@@ -172,11 +180,12 @@ impl<F: Filter> ProxyOnShard<F> {
     /// Directs a request to the path in its scratch, and to the host that its route names.
     fn retarget(&self, route: Option<&Route>, work: &mut Work, record: &Record) {
         let Work { request, scratch, .. } = work;
-        if scratch != request.path() && !request.is_asterisk() {
+        let has_path = request.path().starts_with('/');
+        if has_path && scratch != request.path() {
             if let Some(query) = request.query() {
                 let _ = write!(scratch, "?{query}");
             }
-            if self.exchanges().is_logged() {
+            if self.exchanges.is_logged() {
                 *record.original_path.borrow_mut() = Some(request.path_and_query().to_owned());
             }
             // The table checked what routes put in, the parser the rest.

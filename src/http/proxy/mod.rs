@@ -37,7 +37,7 @@ pub use self::{
     service::ProxyOnShard,
 };
 use super::{filter::Filter, h1::HeadLimits, route::PathPolicy};
-use crate::{service::ServiceFactory, shard::Shard, telemetry::access_log::AccessLog};
+use crate::{relay, service::ServiceFactory, shard::Shard, telemetry::access_log::AccessLog};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Timeouts {
     pub stream_idle: Option<Duration>,
     /// The age from which a connection's next answer says that it is the last. Default: none.
     pub max_age: Option<Duration>,
+    /// Those of the relay that a connection becomes after an upgrade or a CONNECT. Default 1 h each.
+    pub tunnel: relay::Timeouts,
 }
 
 impl Default for Timeouts {
@@ -64,6 +66,7 @@ impl Default for Timeouts {
             request: None,
             stream_idle: Some(Duration::from_secs(300)),
             max_age: None,
+            tunnel: relay::Timeouts::default(),
         }
     }
 }
@@ -155,8 +158,22 @@ impl<M> Proxy<M> {
     }
 
     /// Other limits for the heads of requests. A head that is split takes up to its limit of memory.
+    /// Whether CONNECT is a method is for [`connect`](Self::connect) to say.
     pub fn head_limits(mut self, limits: HeadLimits) -> Self {
-        self.settings.head = HeadLimits { connect: false, ..limits };
+        self.settings.head = HeadLimits { connect: self.settings.head.connect, ..limits };
+        self
+    }
+
+    /// Takes CONNECT (RFC 9110 section 9.3.6). Default: no, 501.
+    ///
+    /// It ends here: the client gets a TCP connection to an endpoint of the cluster that its request
+    /// is routed to, and is answered with 200 once that stands; then bytes are relayed. What the client
+    /// names is only what routes look at, host and port as any other request's, never where it gets.
+    /// It has no path, so of paths only the prefix `/` matches. A tunnel counts among the connections of
+    /// its cluster, no longer among its requests. Where it is refused the client's connection is closed,
+    /// since the client may have sent more already, which is no request.
+    pub fn connect(mut self, takes: bool) -> Self {
+        self.settings.head.connect = takes;
         self
     }
 

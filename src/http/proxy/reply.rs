@@ -6,20 +6,20 @@ use super::{
     downstream::{Downstream, Work},
     failure::Failure,
     record::Record,
-    service::{ProxyOnShard, Then},
+    service::{Serving, Then},
 };
 use crate::{
     http::{
         Answer, Persistence, RequestHead, ResponseBody,
         filter::Filter,
-        h1::{self, write_answer},
+        h1::{self, AnswerForm, write_answer},
         wire::Outgoing,
     },
     net::Sending,
     telemetry::ResponseFlag,
 };
 
-impl<F: Filter> ProxyOnShard<F> {
+impl<F: Filter> Serving<'_, F> {
     /// Answers in place of an upstream.
     pub(super) fn answer(
         &self,
@@ -74,6 +74,7 @@ impl<F: Filter> ProxyOnShard<F> {
             status: failure.status,
             reason: failure.details,
             request_id: request.headers().get_str("x-request-id").unwrap_or_default(),
+            form: AnswerForm::wanted_by(request.headers()),
             persistence: Persistence::towards(request.version(), keeps),
             to_head: request.method() == http::Method::HEAD,
         };

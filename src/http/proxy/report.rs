@@ -5,36 +5,25 @@ use std::{cell::RefCell, time::Duration};
 use super::{
     downstream::{Downstream, Work},
     record::Record,
-    service::ProxyOnShard,
+    service::Serving,
     upstream::Place,
 };
 use crate::{
-    http::{deadline::Deadline, filter::Filter},
+    http::{RequestHead, deadline::Deadline, filter::Filter},
     telemetry::{
         Exchange, Outcome,
-        access_log::{Entry, Request},
+        access_log::{Entry, Fields, Request},
     },
 };
 
-impl<F: Filter> ProxyOnShard<F> {
-    pub(super) fn filter_end(
-        &self,
-        record: &Record,
-        state: &RefCell<F::State>,
-        deadline: &Deadline,
-    ) {
-        let cluster = record.cluster.borrow();
-        let route = record.route.borrow();
-        let outcome =
-            outcome_of(record, cluster.as_deref().map(|c| &*c.name), route.as_deref(), deadline);
-        self.filter.end(&outcome, &mut state.borrow_mut());
-    }
-
+impl<F: Filter> Serving<'_, F> {
+    /// Tells what became of an exchange; of one with a request also the filter, which has a state
+    /// for it.
     pub(super) fn end(
         &self,
         exchange: Exchange<'_>,
         record: &Record,
-        work: Option<&Work>,
+        request: Option<(&Work, &RefCell<F::State>)>,
         downstream: &Downstream,
         deadline: &Deadline,
     ) {
@@ -44,31 +33,40 @@ impl<F: Filter> ProxyOnShard<F> {
         let mut outcome =
             outcome_of(record, cluster.as_deref().map(|c| &*c.name), route.as_deref(), deadline);
         outcome.transport_failure = failure.as_deref();
-        let mut entry = Entry::new(&outcome);
-        if !self.exchanges().is_logged() {
-            return exchange.end(&entry);
-        }
-        let connection = &downstream.connection;
-        entry.downstream_remote = downstream.client();
-        entry.downstream_local = connection.server_address().ok().flatten();
         let original_path = record.original_path.borrow();
-        if let Some(work) = work {
-            let request = &work.request;
-            entry.request = Some(Request {
-                method: request.method().as_str(),
-                path: request.path_and_query().as_bytes(),
+        let mut entry = Entry::new(&outcome);
+        if self.exchanges.is_logged() {
+            entry.downstream_remote = downstream.client();
+            entry.downstream_local = downstream.connection.server_address().ok().flatten();
+            entry.request = request.map(|(work, _)| Request {
                 original_path: original_path.as_deref().map(str::as_bytes),
-                authority: request.authority().as_bytes(),
-                protocol: if request.version() == http::Version::HTTP_10 {
-                    "HTTP/1.0"
-                } else {
-                    "HTTP/1.1"
-                },
-                fields: request.headers(),
+                ..logged(&work.request)
             });
-            entry.response = Some(work.response.headers());
+            entry.response = request.map(|(work, _)| work.response.headers() as &dyn Fields);
         }
         exchange.end(&entry);
+        if let Some((_, state)) = request {
+            self.filter.end(&outcome, &mut state.borrow_mut());
+        }
+    }
+}
+
+/// A request as the log has it.
+fn logged(request: &RequestHead) -> Request<'_> {
+    Request {
+        method: request.method().as_str(),
+        // The target of a CONNECT is an authority.
+        path: match request.path_and_query() {
+            "" => request.authority().as_bytes(),
+            path => path.as_bytes(),
+        },
+        original_path: None,
+        authority: request.authority().as_bytes(),
+        protocol: match request.version() {
+            http::Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        },
+        fields: request.headers(),
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::{
     cell::{OnceCell, RefCell},
+    ops::Deref,
     pin::pin,
     time::Duration,
 };
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::{
     Settings,
@@ -28,7 +29,7 @@ use crate::{
         Persistence, RequestHead, ResponseBody,
         deadline::{Deadline, Expired},
         filter::Filter,
-        h1::{self, RequestError, write_answer},
+        h1::{self, AnswerForm, RequestError, write_answer},
         wire::HeadFault,
     },
     runtime::{sleep, timeout},
@@ -52,6 +53,20 @@ pub struct ProxyOnShard<F: Filter> {
     pub(super) log: Option<AccessLogOnShard>,
     /// Made for the listener when its first connection comes.
     pub(super) exchanges: OnceCell<Exchanges>,
+}
+
+/// The same, with where the exchanges of its listener are counted and logged.
+pub(super) struct Serving<'p, F: Filter> {
+    proxy: &'p ProxyOnShard<F>,
+    pub(super) exchanges: &'p Exchanges,
+}
+
+impl<F: Filter> Deref for Serving<'_, F> {
+    type Target = ProxyOnShard<F>;
+
+    fn deref(&self) -> &ProxyOnShard<F> {
+        self.proxy
+    }
 }
 
 /// What comes after an exchange.
@@ -88,45 +103,42 @@ enum Next {
 
 impl<F: Filter> Service for ProxyOnShard<F> {
     async fn serve(&self, connection: Connection) {
-        self.exchanges.get_or_init(|| {
+        let exchanges = self.exchanges.get_or_init(|| {
             let cells =
                 self.shard.registry().http_listener(connection.listener(), self.shard.index());
             Exchanges::new(cells, self.log.clone())
         });
+        let serving = Serving { proxy: self, exchanges };
         let mut downstream = Box::new(Downstream::new(connection, self.settings.head));
         loop {
             // A new connection is likely to have a request.
-            match Box::pin(self.serve_busy(downstream)).await {
+            match Box::pin(serving.serve_busy(downstream)).await {
                 After::Quiet(quiet) => downstream = quiet,
                 After::Tunnel(downstream, upstream) => {
                     // Boxed, as most connections never become one.
-                    return Box::pin(tunnel(downstream, upstream)).await;
+                    let timeouts = &self.settings.timeouts.tunnel;
+                    return Box::pin(tunnel(downstream, upstream, timeouts)).await;
                 }
                 After::Over => return,
             }
             let idle = self.settings.timeouts.idle.map(|idle| idle.saturating_sub(QUIET));
-            if !self.wait_for_request(&mut downstream, idle).await {
+            if !serving.wait_for_request(&mut downstream, idle).await {
                 return downstream.flush(self.settings.timeouts.stream_idle).await;
             }
         }
     }
 }
 
-impl<F: Filter> ProxyOnShard<F> {
-    pub(super) fn exchanges(&self) -> &Exchanges {
-        self.exchanges.get_or_init(|| {
-            let cells = self.shard.registry().http_listener("", self.shard.index());
-            Exchanges::new(cells, None)
-        })
-    }
-
+impl<F: Filter> Serving<'_, F> {
     pub(super) fn count_reject(&self, reason: &str) {
-        self.exchanges().cells().rejected.increment(reject::label(reason));
+        self.exchanges.cells().rejected.increment(reject::label(reason));
     }
 
     /// Whether a connection carries another request after this one.
     pub(super) fn keeps(&self, request: &RequestHead, age: Duration) -> bool {
         request.keep_alive()
+            // What follows a CONNECT that was not granted may have been meant for the tunnel.
+            && *request.method() != Method::CONNECT
             && !self.shard.is_draining()
             && self.settings.timeouts.max_age.is_none_or(|most| age < most)
     }
@@ -274,7 +286,7 @@ impl<F: Filter> ProxyOnShard<F> {
         };
         let (status, reason) = match read {
             Ok(Ok(true)) => {
-                downstream.incoming.begin_body(work.request.body());
+                downstream.incoming.begin_body(work.request.body(), work.request.hop_by_hop());
                 return Next::Request;
             }
             Ok(Ok(false)) => return Next::Over,
@@ -305,11 +317,12 @@ impl<F: Filter> ProxyOnShard<F> {
         reason: &'static str,
     ) {
         self.count_reject(reason);
-        let exchange = self.exchanges().begin();
+        let exchange = self.exchanges.begin();
         let answer = h1::Answer {
             status,
             reason,
             request_id: "",
+            form: AnswerForm::Text,
             persistence: Persistence::Close,
             to_head: false,
         };
@@ -334,7 +347,7 @@ impl<F: Filter> ProxyOnShard<F> {
     ) -> Then {
         let record = Record::new(deadline.now());
         let state = RefCell::new(F::State::default());
-        let exchange = self.exchanges().begin();
+        let exchange = self.exchanges.begin();
         let weight = downstream.connection.add_weight(1);
         deadline.begin(self.settings.timeouts.request, self.settings.timeouts.stream_idle);
         let guarded = {
@@ -353,8 +366,7 @@ impl<F: Filter> ProxyOnShard<F> {
                 _ => CloseReason::UpstreamReset,
             });
         }
-        self.end(exchange, &record, Some(work), downstream, deadline);
-        self.filter_end(&record, &state, deadline);
+        self.end(exchange, &record, Some((work, &state)), downstream, deadline);
         then
     }
 

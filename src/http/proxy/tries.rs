@@ -43,7 +43,8 @@ struct Tries<'t> {
     retries: u32,
     /// What the present retry was granted.
     claim: Cell<Option<RetryClaim>>,
-    /// Not over a connection that was idle: one turned out to be dead.
+    /// Not over a connection that was idle: one turned out to be dead, or the client is to have the
+    /// connection.
     fresh: bool,
 }
 
@@ -93,6 +94,7 @@ impl<F: Filter> Exchange<'_, F> {
         };
         let (policy, backoff) = self.retry_policy(cluster);
         let idempotent = is_idempotent(work.request.method());
+        let is_connect = work.request.method() == Method::CONNECT;
         work.replay.begin(idempotent && !work.request.body().is_empty());
         let mut tries = Tries {
             cluster,
@@ -105,7 +107,7 @@ impl<F: Filter> Exchange<'_, F> {
             tried: Tried::none(),
             retries: 0,
             claim: Cell::new(None),
-            fresh: false,
+            fresh: is_connect,
         };
         loop {
             let failure = match self.try_once(&mut tries, downstream, work).await {
@@ -164,8 +166,10 @@ impl<F: Filter> Exchange<'_, F> {
                     record.upstream_status.set(0);
                     let retries = |status| self.retries(tries, status);
                     let limit = tries.try_limit;
-                    let attempt =
-                        self.attempt(downstream, work, &mut upstream, limit, retries).await;
+                    let attempt = match *work.request.method() {
+                        Method::CONNECT => self.open_tunnel(downstream, work).await,
+                        _ => self.attempt(downstream, work, &mut upstream, limit, retries).await,
+                    };
                     match attempt {
                         Attempt::Done(then) => {
                             self.report(cluster, &place, &then);
@@ -274,7 +278,7 @@ impl<F: Filter> Exchange<'_, F> {
     }
 
     fn note_local(&self, upstream: &Upstream) {
-        if self.proxy.exchanges().is_logged() {
+        if self.proxy.exchanges.is_logged() {
             let local = upstream.connected.stream.local_address().ok().flatten();
             self.record.upstream_local.set(local);
         }

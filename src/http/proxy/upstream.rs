@@ -4,13 +4,14 @@
 //! services, does not close them, and listeners share them.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
+    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
@@ -19,7 +20,7 @@ use crate::{
         h1::HeadLimits,
         wire::{Incoming, Outgoing},
     },
-    runtime::{sleep, spawn},
+    runtime::{JoinHandle, sleep, spawn},
     shard::Shard,
     telemetry::{ClusterCells, CodeClass, HttpClusterCells, PoolState},
     upstream::{
@@ -27,8 +28,8 @@ use crate::{
         cluster::Cluster,
         connect,
         endpoint::{EndpointId, Target},
-        limits::{Claim, Limit},
         outlier::Outcome,
+        places::{Place as ClaimedPlace, Places},
         pool::{Idle, Pool, PoolKey, PoolLimits},
         view::ClusterView,
     },
@@ -42,6 +43,8 @@ pub(super) struct ClusterOnShard {
     cells: Arc<ClusterCells>,
     id: EndpointId,
     connections: Rc<Connections>,
+    /// Closes idle connections whose place was taken, where there is a limit.
+    gives_way: OnceCell<JoinHandle<()>>,
 }
 
 /// Where a request is to go.
@@ -71,7 +74,7 @@ pub(super) struct Upstream {
     pub(super) reused: bool,
     key: PoolKey,
     counted: Counted,
-    _place: Claim,
+    place: ClaimedPlace,
 }
 
 /// An upstream connection's place in the counts of its pool.
@@ -171,10 +174,33 @@ impl Connections {
             cells: shard.cluster(&name),
             id: EndpointId::next(),
             connections: Rc::clone(self),
+            gives_way: OnceCell::new(),
             name: Arc::clone(&name),
         });
         clusters.insert(name, Rc::clone(&made));
         made
+    }
+
+    /// Closes idle connections that have a place in `places` whenever connections of other shards take
+    /// these places.
+    fn give_way(self: &Rc<Self>, places: Places) -> JoinHandle<()> {
+        let connections = Rc::downgrade(self);
+        spawn(poll_fn(move |cx| {
+            // First, so that what comes up meanwhile is not missed.
+            places.hold(cx);
+            match connections.upgrade() {
+                Some(connections) => connections.close_surplus(&places),
+                None => return Poll::Ready(()),
+            }
+            Poll::Pending
+        }))
+    }
+
+    /// Closes idle connections for as long as there are more than have a place in `places`, the ones
+    /// that have been idle longest first.
+    fn close_surplus(&self, places: &Places) {
+        let pool = &mut self.idle.borrow_mut().0;
+        while pool.close_one(|upstream| upstream.place.give_way(places)) {}
     }
 
     /// Closes idle connections when their time has come, the first of them at `due`, for as long as
@@ -237,7 +263,12 @@ impl ClusterOnShard {
     /// An idle connection to `place`.
     pub(super) fn idle(&self, place: &Place) -> Option<Upstream> {
         let key = self.key(place);
-        let mut upstream = self.connections.idle.borrow_mut().0.get(&key, Instant::now())?;
+        let mut upstream = loop {
+            let mut upstream = self.connections.idle.borrow_mut().0.get(&key, Instant::now())?;
+            if upstream.place.resume() {
+                break upstream;
+            }
+        };
         upstream.counted.change(PoolState::Active);
         upstream.reused = true;
         // Not before: a receive that is cancelled is armed again by who waits for it, and nobody
@@ -260,10 +291,18 @@ impl ClusterOnShard {
     ) -> Result<Upstream, Unreachable> {
         let (pending, connection, options) = {
             let mut view = self.view.borrow_mut();
-            let pending = view.claim(Limit::Pending).map_err(|_| Unreachable::Overflow)?;
-            let connection = view.claim(Limit::Connections).map_err(|_| Unreachable::Overflow)?;
+            let pending = view.claim_pending().map_err(|_| Unreachable::Overflow)?;
+            let connection = view.claim_connection().map_err(|_| Unreachable::Overflow)?;
             (pending, connection, view.settings().connect_options().clone())
         };
+        if let Some(places) = connection.places()
+            && places.census().surplus > 0
+        {
+            self.connections.close_surplus(places);
+            if places.census().surplus > 0 {
+                places.wake_holders();
+            }
+        }
         let mut counted = Counted::new(&self.http, PoolState::Connecting);
         let table = shard.shared().table.load_full();
         let address = [place.address()];
@@ -283,7 +322,7 @@ impl ClusterOnShard {
             reused: false,
             key: self.key(place),
             counted,
-            _place: connection,
+            place: connection,
         })
     }
 
@@ -291,6 +330,12 @@ impl ClusterOnShard {
     pub(super) fn keep(&self, mut upstream: Upstream) {
         if !self.shares_connections() || !upstream.is_alive() {
             return;
+        }
+        if !upstream.place.rest() {
+            return;
+        }
+        if let Some(places) = upstream.place.places() {
+            self.gives_way.get_or_init(|| self.connections.give_way(places.clone()));
         }
         upstream.count();
         upstream.counted.change(PoolState::Idle);

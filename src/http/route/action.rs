@@ -187,7 +187,8 @@ impl Redirect {
         let scheme = self.scheme.unwrap_or(scheme);
         let path = match &self.path {
             Some(change) => change.apply(path),
-            None => UpstreamPath { head: "", tail: path.forwarded() },
+            // A server as a whole is asked for by its name alone.
+            None => UpstreamPath { head: "", tail: path.forwarded().trim_start_matches('*') },
         };
         Location {
             scheme,

@@ -136,7 +136,8 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Changes to the header fields that the upstream gets.
     pub request_headers: HeaderChanges,
-    /// Changes to the header fields that the client gets.
+    /// Changes to the header fields that the client gets, also with a redirect or an answer of the
+    /// route's own; not with what the proxy answers where it fails.
     pub response_headers: HeaderChanges,
     /// How long the whole exchange may take, all tries together.
     pub timeout: TimeLimit,

@@ -94,9 +94,15 @@ impl Incoming {
         mem::take(&mut self.count)
     }
 
-    /// The body of the message whose head was just read has this length.
-    pub(in crate::http) fn begin_body(&mut self, length: impl Into<ResponseBody>) {
+    /// The body of the message whose head was just read has this length, and trailers called as one
+    /// of `hop_by_hop` are not for the next hop.
+    pub(in crate::http) fn begin_body(
+        &mut self,
+        length: impl Into<ResponseBody>,
+        hop_by_hop: &str,
+    ) {
         self.body = BodyReader::new(length, self.limits);
+        self.body.drop_trailers(hop_by_hop);
     }
 
     /// Whether the body has come to its end.

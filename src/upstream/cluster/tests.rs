@@ -141,7 +141,7 @@ fn a_reload_keeps_what_is_known_of_endpoints_that_stay() {
     let (cluster, mut view) = cluster(build(&two), now);
     fail(&mut view, 0, 3, now);
     let request = view.pick(None, &Tried::none(), now).unwrap().begin_request();
-    let _connection = view.claim(Limit::Connections).unwrap();
+    let _connection = view.claim_connection().unwrap();
     let id = request.target().id();
     let elsewhere = view.destination_key(([10, 0, 0, 8], 80).into());
     let reordered = ["10.0.0.3:80", "10.0.0.2:80", "10.0.0.1:80"];

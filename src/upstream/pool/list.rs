@@ -10,6 +10,13 @@ pub(super) struct Links {
     after: Option<u32>,
 }
 
+impl Links {
+    /// The one that was pushed next.
+    pub(super) fn newer(self) -> Option<u32> {
+        self.after
+    }
+}
+
 /// A list of entries. Which one is in it only the owner of the slab knows: what is removed must be
 /// in it, what is pushed must not.
 #[derive(Debug)]

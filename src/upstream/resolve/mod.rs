@@ -120,9 +120,16 @@ struct Orders {
 /// What it has not seen yet.
 #[derive(Default)]
 struct Incoming {
-    /// Clusters to watch, or whose settings have changed.
-    clusters: Vec<Weak<Cluster>>,
+    /// In their order.
+    clusters: Vec<Order>,
     end: bool,
+}
+
+/// What is to be done about a cluster.
+enum Order {
+    /// It is new, or its settings have changed.
+    Watch(Weak<Cluster>),
+    Forget(Weak<Cluster>),
 }
 
 impl Resolver {
@@ -131,8 +138,8 @@ impl Resolver {
         Resolver { settings, running: Mutex::new(None) }
     }
 
-    /// Keeps the addresses of the cluster's names up to date for as long as the cluster lives. Call
-    /// it again after the cluster's settings have changed. A cluster without names costs nothing.
+    /// Keeps the addresses of the cluster's names up to date for as long as the cluster lives, or until
+    /// it is [forgotten](Self::forget). Call it again after the cluster's settings have changed. A cluster without names costs nothing.
     ///
     /// # Errors
     /// The thread could not be started: the system refuses a thread or a descriptor.
@@ -145,9 +152,20 @@ impl Resolver {
             *running = Some(Running::start(&self.settings)?);
         }
         if let Some(Running { orders, .. }) = &*running {
-            orders.give(|incoming| incoming.clusters.push(Arc::downgrade(cluster)));
+            let order = Order::Watch(Arc::downgrade(cluster));
+            orders.give(|incoming| incoming.clusters.push(order));
         }
         Ok(())
+    }
+
+    /// Looks the names of the cluster up no more, however long it still lives: it was removed, and
+    /// who still has it goes on with the addresses that it has.
+    pub fn forget(&self, cluster: &Arc<Cluster>) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Running { orders, .. }) = &*running {
+            let order = Order::Forget(Arc::downgrade(cluster));
+            orders.give(|incoming| incoming.clusters.push(order));
+        }
     }
 }
 

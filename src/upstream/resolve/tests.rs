@@ -377,6 +377,35 @@ fn a_reload_and_the_end_of_a_cluster_are_noticed() {
 }
 
 #[test]
+fn a_cluster_that_is_forgotten_is_asked_for_no_more_though_it_lives() {
+    let server = Server::start(|question, asked| vec![with(question, &asked, "10.0.0.1", 0)]);
+    let resolver = server.resolver();
+    let (gone, stays) = (named("gone.example"), named("stays.example"));
+    for cluster in [&gone, &stays] {
+        resolver.watch(cluster).unwrap();
+        await_addresses(cluster, &["10.0.0.1"]);
+    }
+    resolver.forget(&gone);
+    let asked = |name: &str| server.asked().iter().filter(|it| it.name.starts_with(name)).count();
+    let start = Instant::now();
+    loop {
+        let before = (asked("gone"), asked("stays"));
+        thread::sleep(Duration::from_millis(300));
+        if asked("gone") == before.0 && asked("stays") > before.1 {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{before:?}");
+    }
+    assert_eq!(addresses(&gone), ["10.0.0.1"], "who has it goes on");
+    let before = asked("gone");
+    resolver.watch(&gone).unwrap();
+    while asked("gone") == before {
+        assert!(start.elapsed() < Duration::from_secs(20), "it can come back");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
 fn without_names_there_is_no_thread_and_with_them_it_ends() {
     let idle = Resolver::new(ResolverSettings::default());
     let plain = cluster(ClusterSettings::builder("plain").endpoint("10.0.0.1:80"));

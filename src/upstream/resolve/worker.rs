@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use super::{
-    Incoming, Orders, ResolverSettings,
+    Incoming, Order, Orders, ResolverSettings,
     exchange::Exchange,
     lookup::{Lookup, Outcome, Query},
     message::{Family, Question, Reply},
@@ -91,10 +91,15 @@ impl Worker {
     }
 
     /// Takes in clusters, and which names they have by now.
-    fn follow(&mut self, clusters: Vec<Weak<Cluster>>, now: Instant) {
-        for cluster in &clusters {
-            if !self.clusters.iter().any(|known| known.ptr_eq(cluster)) {
-                self.clusters.push(Weak::clone(cluster));
+    fn follow(&mut self, orders: Vec<Order>, now: Instant) {
+        let mut came = Vec::new();
+        for order in orders {
+            let (Order::Watch(cluster) | Order::Forget(cluster)) = &order;
+            self.clusters.retain(|known| !known.ptr_eq(cluster));
+            came.retain(|known: &Weak<Cluster>| !known.ptr_eq(cluster));
+            if let Order::Watch(cluster) = order {
+                self.clusters.push(Weak::clone(&cluster));
+                came.push(cluster);
             }
         }
         self.clusters.retain(|cluster| cluster.strong_count() > 0);
@@ -110,7 +115,7 @@ impl Worker {
         self.names = names;
         self.lookups.retain(|name, _| self.names.contains_key(name));
         // A cluster that came to a name which is known need not wait for it.
-        for cluster in clusters.iter().filter_map(Weak::upgrade) {
+        for cluster in came.iter().filter_map(Weak::upgrade) {
             for name in cluster.unresolved() {
                 if let Some(known) = self.names.get(&name).filter(|it| !it.addresses.is_empty()) {
                     cluster.set_addresses(&name, &known.addresses, now);

@@ -1,19 +1,18 @@
-//! What is for one protocol only: keys of listeners, and kinds of clusters.
+//! What is for one protocol only: keys of listeners and of clusters.
 
 use std::collections::HashSet;
 
 use super::Checks;
 use crate::config::{
-    draft::{ClusterDraft, Draft, ListenerDraft},
+    draft::{ClusterDraft, Draft},
     schema::{ClusterLimits, Policy, Protocol, ProxyHeaderOut, Target},
 };
 
 /// Who forwards to a cluster.
 #[derive(Default)]
-struct Users<'c, 'd> {
+struct Users {
     http: bool,
-    /// A listener that relays to it.
-    relay: Option<&'c ListenerDraft<'d>>,
+    relay: bool,
 }
 
 impl Checks<'_, '_> {
@@ -34,15 +33,23 @@ impl Checks<'_, '_> {
                      this out",
                 );
             }
-            if listener.section.has("access_log_format") && !listener.section.has("access_log") {
-                self.findings.warning(
-                    listener.section.key_at("access_log_format"),
-                    "`access_log_format` has no effect: there is no `access_log`",
+            if protocol == Protocol::Auto
+                && let Some((section, options)) = &listener.http
+                && options.connect
+            {
+                self.findings.error(
+                    section.key_at("connect"),
+                    "`connect` needs `protocol = \"http\"`: `\"auto\"` does not take CONNECT for HTTP",
                 );
+            }
+            for key in ["access_log_format", "access_log_sample", "access_log_only"] {
+                if listener.section.has(key) && !listener.section.has("access_log") {
+                    let message = format!("`{key}` has no effect: there is no `access_log`");
+                    self.findings.warning(listener.section.key_at(key), message);
+                }
             }
             let Some(section) = &listener.timeouts.section else { continue };
             for (key, known, needs) in [
-                ("half_close", protocol.may_be_tcp(), "\"tcp\"` or `\"auto\""),
                 ("head", protocol.may_be_http(), "\"http\"` or `\"auto\""),
                 ("request", protocol.may_be_http(), "\"http\"` or `\"auto\""),
                 ("stream_idle", protocol.may_be_http(), "\"http\"` or `\"auto\""),
@@ -67,11 +74,9 @@ impl Checks<'_, '_> {
             if users.http {
                 self.for_http(cluster);
             }
-            if let Some(listener) = users.relay {
-                self.for_relay(cluster, listener);
-                if !users.http {
-                    self.unused_by_relay(cluster);
-                }
+            if users.relay && !users.http {
+                self.for_relay(cluster);
+                self.unused_by_relay(cluster);
             }
         }
     }
@@ -96,22 +101,11 @@ impl Checks<'_, '_> {
         }
     }
 
-    fn for_relay(&mut self, cluster: &ClusterDraft<'_>, listener: &ListenerDraft<'_>) {
+    fn for_relay(&mut self, cluster: &ClusterDraft<'_>) {
         let mut seen = HashSet::new();
         for endpoint in cluster.endpoints.iter().filter(|it| !seen.insert(&it.address)) {
-            let message =
-                format!("endpoint \"{}\" is listed twice: it is tried twice", endpoint.address);
+            let message = format!("endpoint \"{}\" is listed twice: remove one", endpoint.address);
             self.findings.warning(endpoint.at.clone(), message);
-        }
-        for endpoint in cluster.endpoints.iter().filter(|endpoint| endpoint.socket().is_none()) {
-            let message = format!(
-                "`endpoints`: listener \"{}\", on line {}, relays to this cluster, which needs \
-                 addresses: write one for \"{}\", or set `protocol = \"http\"` there",
-                listener.name.as_deref().unwrap_or_default(),
-                self.line(&listener.section.span()),
-                endpoint.address,
-            );
-            self.findings.error(endpoint.at.clone(), message);
         }
     }
 
@@ -129,7 +123,6 @@ impl Checks<'_, '_> {
             ("limits", cluster.limits != ClusterLimits::default()),
             ("outlier", cluster.outlier.is_some()),
             ("retry", cluster.retry.is_some()),
-            ("health", cluster.health.is_some()),
         ] {
             if differs {
                 self.findings.warning(section.key_at(key), no_effect(key));
@@ -141,15 +134,13 @@ impl Checks<'_, '_> {
     }
 }
 
-fn users<'c, 'd>(draft: &'c Draft<'d>, cluster: &str) -> Users<'c, 'd> {
+fn users(draft: &Draft<'_>, cluster: &str) -> Users {
     let mut users = Users::default();
     let target = Target::Cluster(cluster.to_owned());
     for listener in draft.listeners.iter().filter(|it| it.cluster.as_ref() == Some(&target)) {
         let protocol = listener.protocol.unwrap_or(Protocol::Tcp);
         users.http |= protocol.may_be_http();
-        if protocol.may_be_tcp() {
-            users.relay = Some(listener);
-        }
+        users.relay |= protocol.may_be_tcp();
     }
     let mut routed = draft.routes.iter().flat_map(|route| &route.action.clusters);
     users.http |= routed.any(|(name, _)| name == cluster);

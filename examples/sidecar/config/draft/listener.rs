@@ -14,11 +14,14 @@ use super::{
         keys,
         problem::Findings,
         schema::{
-            AccessLogFormat, Direction, Fallback, HttpOptions, LogSink, Lookup, Protocol,
-            ProxyHeaderIn, Target,
+            AccessLogFormat, Direction, Fallback, HttpOptions, LogSink, LoggedOnly, Lookup,
+            Protocol, ProxyHeaderIn, Target,
         },
         section::Section,
-        value::{bytes, choice, choice_of, limit, name, positive_duration, size, text, timeout},
+        value::{
+            bytes, choice, choice_of, fraction, limit, name, positive_duration, size, text,
+            timeout, yes_or_no,
+        },
     },
     mark, source,
 };
@@ -41,6 +44,8 @@ pub(in super::super) struct ListenerDraft<'d> {
     pub(in super::super) protocol: Option<Protocol>,
     pub(in super::super) access_log: Option<LogSink>,
     pub(in super::super) access_log_format: Option<AccessLogFormat>,
+    pub(in super::super) access_log_sample: Option<f64>,
+    pub(in super::super) access_log_only: Option<LoggedOnly>,
     pub(in super::super) timeouts: TimeoutsDraft<'d>,
     /// The section, and what it says with all else at its default.
     pub(in super::super) http: Option<(Section<'d>, HttpOptions)>,
@@ -108,6 +113,8 @@ impl<'d> ListenerDraft<'d> {
             protocol: section.read("protocol", findings, choice_of),
             access_log: section.read("access_log", findings, |value| log_sink(value, directory)),
             access_log_format: section.read("access_log_format", findings, choice_of),
+            access_log_sample: section.read("access_log_sample", findings, share),
+            access_log_only: logged_only(&section, findings),
             timeouts: TimeoutsDraft::read(&section, findings),
             http: section
                 .table("http", &keys::LISTENER_HTTP, findings)
@@ -142,6 +149,7 @@ fn http_options(section: &Section<'_>, findings: &mut Findings) -> HttpOptions {
         forwarded: section.read("forwarded", findings, choice_of).unwrap_or(default.forwarded),
         via: section.read("via", findings, via).unwrap_or(default.via),
         paths: section.read("paths", findings, choice_of).unwrap_or(default.paths),
+        connect: section.read("connect", findings, yes_or_no).unwrap_or(default.connect),
     }
 }
 
@@ -156,6 +164,30 @@ fn via(value: &DeValue<'_>) -> Result<Option<String>, String> {
             "\"{text}\" is not a name for `Via`: write letters, digits and hyphens, or \"off\""
         )),
     }
+}
+
+/// The share of what would be logged that is.
+fn share(value: &DeValue<'_>) -> Result<f64, String> {
+    match fraction(value, "0.1")? {
+        share if share > 0.0 && share <= 1.0 => Ok(share),
+        0.0 => Err("0 would log nothing: write `access_log = \"off\"`".into()),
+        share => Err(format!("{share} is no share: write more than 0 and at most 1")),
+    }
+}
+
+fn logged_only(listener: &Section<'_>, findings: &mut Findings) -> Option<LoggedOnly> {
+    let section = listener.table("access_log_only", &keys::ACCESS_LOG_ONLY, findings)?;
+    let errors = section.read("errors", findings, yes_or_no);
+    let slower_than = section.read("slower_than", findings, positive_duration);
+    let wants_no_errors = errors == Some(false) || !section.has("errors");
+    if wants_no_errors && !section.has("slower_than") {
+        findings.error(
+            section.span(),
+            "`access_log_only` leaves nothing to log: write `errors = true`, a `slower_than`, or \
+             both",
+        );
+    }
+    Some(LoggedOnly { errors: errors.unwrap_or(false), slower_than })
 }
 
 fn log_sink(value: &DeValue<'_>, directory: &Path) -> Result<LogSink, String> {

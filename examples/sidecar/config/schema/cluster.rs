@@ -15,8 +15,7 @@ use super::super::{address::Source, value::choice, written};
 pub(crate) struct Cluster {
     /// Unique among the clusters; the `cluster` label of the metrics.
     pub(crate) name: String,
-    /// At least one. A relay tries them in this order until one connects, and they are all addresses
-    /// then.
+    /// At least one. A relay tries them in this order until one connects, those that are not well last.
     pub(crate) endpoints: Vec<Endpoint>,
     /// How HTTP chooses among them. Default: `least-request`.
     pub(crate) policy: Policy,

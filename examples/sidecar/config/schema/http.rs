@@ -1,7 +1,7 @@
 //! What HTTP listeners may say besides: limits of messages, what they tell upstreams about clients, and
 //! the access log, which other listeners write as well.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -26,6 +26,9 @@ pub(crate) struct HttpOptions {
     pub(crate) via: Option<String>,
     /// Default: `refuse`.
     pub(crate) paths: PathPolicy,
+    /// Whether CONNECT is taken: a client that is routed to a cluster by the host and port that it
+    /// names gets a connection to one of its endpoints. Default: no.
+    pub(crate) connect: bool,
 }
 
 impl Default for HttpOptions {
@@ -37,6 +40,7 @@ impl Default for HttpOptions {
             forwarded: Forwarded::Append,
             via: None,
             paths: PathPolicy::Refuse,
+            connect: false,
         }
     }
 }
@@ -62,7 +66,7 @@ choice! {
 }
 
 /// Where a listener logs its requests, or its relayed connections, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct AccessLog {
     /// Default: `off`.
     #[serde(rename = "access_log")]
@@ -70,6 +74,22 @@ pub(crate) struct AccessLog {
     /// Default: `istio`.
     #[serde(rename = "access_log_format")]
     pub(crate) format: AccessLogFormat,
+    /// The share of them that gets a line, above 0 and up to 1, drawn at random. Default: 1.
+    #[serde(rename = "access_log_sample")]
+    pub(crate) sample: f64,
+    /// Which of them get lines; the sample is taken of those. Default: all.
+    #[serde(rename = "access_log_only", skip_serializing_if = "Option::is_none")]
+    pub(crate) only: Option<LoggedOnly>,
+}
+
+/// What is logged where not all is: what is one of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LoggedOnly {
+    /// A status of 500 or more, or a flag. Default: no.
+    pub(crate) errors: bool,
+    /// What took longer. Default: nothing.
+    #[serde(serialize_with = "written::in_words_if_any", skip_serializing_if = "Option::is_none")]
+    pub(crate) slower_than: Option<Duration>,
 }
 
 /// Where lines of an access log go.

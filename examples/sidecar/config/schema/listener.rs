@@ -26,17 +26,24 @@ pub(crate) struct Listener {
     pub(crate) direction: Direction,
     #[serde(flatten)]
     pub(crate) routing: Routing,
-    /// Default: `tcp`.
-    pub(crate) protocol: Protocol,
-    /// Cap on open connections of this listener. Default: none.
-    #[serde(serialize_with = "written::zero_for_none")]
-    pub(crate) max_connections: Option<NonZeroUsize>,
     /// Whether each connection has to begin with a PROXY protocol header. Default: `off`.
     pub(crate) proxy_protocol: ProxyHeaderIn,
     #[serde(flatten)]
+    pub(crate) connections: ConnectionOptions,
+}
+
+/// How connections are served, as listeners of either kind say it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ConnectionOptions {
+    /// Default: `tcp`.
+    pub(crate) protocol: Protocol,
+    /// Cap on those that are open. Default: none.
+    #[serde(serialize_with = "written::zero_for_none")]
+    pub(crate) max_connections: Option<NonZeroUsize>,
+    #[serde(flatten)]
     pub(crate) access_log: AccessLog,
     pub(crate) timeouts: ListenerTimeouts,
-    /// Unless its protocol is `tcp`.
+    /// Unless the protocol is `tcp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<HttpOptions>,
 }
@@ -203,17 +210,8 @@ pub(crate) struct Destination {
     /// accepting listener.
     #[serde(flatten)]
     pub(crate) passthrough: Option<Passthrough>,
-    /// Default: `tcp`.
-    pub(crate) protocol: Protocol,
-    /// Cap on open connections of this destination. Default: none.
-    #[serde(serialize_with = "written::zero_for_none")]
-    pub(crate) max_connections: Option<NonZeroUsize>,
     #[serde(flatten)]
-    pub(crate) access_log: AccessLog,
-    pub(crate) timeouts: ListenerTimeouts,
-    /// Unless its protocol is `tcp`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) http: Option<HttpOptions>,
+    pub(crate) connections: ConnectionOptions,
 }
 
 choice! {
@@ -228,16 +226,17 @@ choice! {
 /// How long a connection may take for things.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct ListenerTimeouts {
-    /// Without a byte either way, or with HTTP without a request. Default, `None` here with `auto`: 1 h
-    /// for bytes, 60 s for HTTP. `Some(None)`: for ever.
+    /// Without a byte either way, and with HTTP without a request. Default, `None` here unless the
+    /// protocol is `tcp`: 1 h for bytes, which HTTP relays after an upgrade or a CONNECT; 60 s for
+    /// requests. `Some(None)`: for ever.
     #[serde(
         serialize_with = "written::in_words_or_off_if_any",
         skip_serializing_if = "Option::is_none"
     )]
     pub(crate) idle: Option<Option<Duration>>,
-    /// Unless the protocol is `http`.
-    #[serde(flatten)]
-    pub(crate) relay: Option<RelayTimeouts>,
+    /// For relayed bytes, after one side has finished. Default: 1 h. `None`: for ever.
+    #[serde(serialize_with = "written::in_words_or_off")]
+    pub(crate) half_close: Option<Duration>,
     /// Unless the protocol is `tcp`.
     #[serde(flatten)]
     pub(crate) http: Option<HttpTimeouts>,
@@ -249,24 +248,9 @@ pub(crate) struct ListenerTimeouts {
 
 impl ListenerTimeouts {
     pub(crate) const DETECT: Duration = Duration::from_millis(100);
-}
-
-/// Those of relayed connections.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct RelayTimeouts {
-    /// After one side has finished. Default: 1 h. `None`: for ever.
-    #[serde(serialize_with = "written::in_words_or_off")]
-    pub(crate) half_close: Option<Duration>,
-}
-
-impl RelayTimeouts {
+    /// Of relayed bytes.
     pub(crate) const IDLE: Duration = Duration::from_secs(3600);
-}
-
-impl Default for RelayTimeouts {
-    fn default() -> Self {
-        Self { half_close: Some(Duration::from_secs(3600)) }
-    }
+    pub(crate) const HALF_CLOSE: Duration = Duration::from_secs(3600);
 }
 
 /// Those of HTTP. `None`: none.
@@ -284,10 +268,6 @@ pub(crate) struct HttpTimeouts {
     /// From which age on a connection's next answer is its last. Default: none.
     #[serde(serialize_with = "written::in_words_or_off")]
     pub(crate) max_age: Option<Duration>,
-}
-
-impl HttpTimeouts {
-    pub(crate) const IDLE: Duration = Duration::from_secs(60);
 }
 
 impl Default for HttpTimeouts {

@@ -71,11 +71,12 @@ original_dst = "redirect"
 fallback = "passthrough"
 source = "off"
 mark = 0
+proxy_protocol = "off"
 protocol = "tcp"
 max_connections = 0
-proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -90,6 +91,7 @@ protocol = "tcp"
 max_connections = 0
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -103,11 +105,12 @@ original_dst = "redirect"
 fallback = "passthrough"
 source = ["127.0.0.6", "::6"]
 mark = 0
+proxy_protocol = "off"
 protocol = "tcp"
 max_connections = 0
-proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -124,6 +127,7 @@ protocol = "tcp"
 max_connections = 0
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -134,11 +138,12 @@ name = "plain"
 bind = "127.0.0.1:0"
 direction = "outbound"
 cluster = "web"
+proxy_protocol = "off"
 protocol = "tcp"
 max_connections = 0
-proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 idle = "1h"
@@ -172,10 +177,23 @@ fn every_key_is_taken_and_reads_back() {
     let config = config(EVERY_KEY);
     let printed = config.to_toml().unwrap();
     assert_eq!(self::config(&printed), config, "{printed}");
-    let said_otherwise =
-        ["original_dst = \"none\"", "endpoints = [{", "headers = {", "clusters = [", "policy = {"];
+    let said_otherwise = [
+        "original_dst = \"none\"",
+        "endpoints = [{",
+        "headers = {",
+        "clusters = [",
+        "policy = {",
+        "access_log_only = {",
+    ];
     // Tables that are written inline there.
-    for entry in ["x-canary = \"1\"", "weight = 9", "weight = 0", "hash = \"x-user\""] {
+    for entry in [
+        "x-canary = \"1\"",
+        "weight = 9",
+        "weight = 0",
+        "hash = \"x-user\"",
+        "errors = true",
+        "slower_than = \"500ms\"",
+    ] {
         assert!(printed.contains(entry), "{entry}:\n{printed}");
     }
     for line in EVERY_KEY.lines().filter(|line| line.contains('=')) {
@@ -241,14 +259,15 @@ name = "web"
 bind = "127.0.0.1:0"
 direction = "outbound"
 cluster = "web"
+proxy_protocol = "off"
 protocol = "http"
 max_connections = 0
-proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
-idle = "1m"
+half_close = "1h"
 head = "10s"
 request = "off"
 stream_idle = "5m"
@@ -261,17 +280,19 @@ max_body = "off"
 forwarded = "append"
 via = "off"
 paths = "refuse"
+connect = false
 
 [[listener]]
 name = "either"
 bind = "127.0.0.1:0"
 direction = "outbound"
 cluster = "web"
+proxy_protocol = "off"
 protocol = "auto"
 max_connections = 0
-proxy_protocol = "off"
 access_log = "off"
 access_log_format = "istio"
+access_log_sample = 1.0
 
 [listener.timeouts]
 half_close = "1h"
@@ -288,6 +309,7 @@ max_body = "off"
 forwarded = "append"
 via = "off"
 paths = "refuse"
+connect = false
 
 [[route]]
 name = "route-1"

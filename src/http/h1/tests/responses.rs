@@ -2,8 +2,8 @@
 
 use super::{emit_response, read_response};
 use crate::http::{
-    Persistence, ResponseBody, ResponseHead,
-    h1::{Answer, FieldError, HeadLimits, ResponseError, write_answer},
+    Headers, Persistence, ResponseBody, ResponseHead,
+    h1::{Answer, AnswerForm, FieldError, HeadLimits, ResponseError, write_answer},
 };
 use http::{Method, StatusCode, Version};
 
@@ -277,6 +277,7 @@ fn the_proxys_own_answers_are_complete_messages() {
         status: StatusCode::BAD_REQUEST,
         reason: "invalid_host",
         request_id: "0b6f-5e",
+        form: AnswerForm::Text,
         persistence: Persistence::Close,
         to_head: false,
     };
@@ -287,8 +288,8 @@ fn the_proxys_own_answers_are_complete_messages() {
         String::from_utf8(out).unwrap()
     };
     let head = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nX-Request-Id: 0b6f-5e\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nVary: Accept\r\n\
+         X-Request-Id: 0b6f-5e\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
     assert_eq!(written(&answer), format!("{head}{body}"));
@@ -302,5 +303,48 @@ fn the_proxys_own_answers_are_complete_messages() {
         let expected = ResponseBody::Exactly((text.len() - length) as u64);
         assert_eq!(parsed.body(&Method::GET), expected);
         assert!(parsed.keep_alive());
+    }
+}
+
+#[test]
+fn the_form_is_the_one_that_the_client_takes() {
+    for (accept, form) in [
+        (&[][..], AnswerForm::Text),
+        (&["*/*"], AnswerForm::Text),
+        (&["application/json"], AnswerForm::Json),
+        (&["application/xml, Application/JSON ; q=0.9", "*/*"], AnswerForm::Json),
+        (&["application/json-seq"], AnswerForm::Text),
+        (&["application/json, text/plain, */*"], AnswerForm::Text),
+        (&["application/json", "TEXT/*;q=0.1"], AnswerForm::Text),
+        (&["text/html,application/xhtml+xml,*/*;q=0.8"], AnswerForm::Text),
+    ] {
+        let mut headers = Headers::new();
+        accept.iter().for_each(|value| headers.append("Accept", value).unwrap());
+        assert_eq!(AnswerForm::wanted_by(&headers), form, "{accept:?}");
+    }
+}
+
+#[test]
+fn json_is_valid_whatever_the_request_calls_itself() {
+    for request_id in ["", "0b6f-5e", "\"},{\\", "a b"] {
+        let answer = Answer {
+            status: StatusCode::NOT_FOUND,
+            reason: "route_not_found",
+            request_id,
+            form: AnswerForm::Json,
+            persistence: Persistence::Implied,
+            to_head: false,
+        };
+        let mut out = b"before".to_vec();
+        write_answer(&answer, &mut out);
+        let message = out.strip_prefix(b"before").unwrap();
+        let (head, length) = read_response(message).unwrap().unwrap();
+        let body = &message[length..];
+        assert_eq!(head.body(&Method::GET), ResponseBody::Exactly(body.len() as u64));
+        assert_eq!(head.headers().get_str("content-type"), Some("application/json"));
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        assert_eq!((&body["status"], &body["reason"]), (&404.into(), &"route_not_found".into()));
+        let id = body["request_id"].as_str();
+        assert_eq!(id, Some(request_id).filter(|id| !id.is_empty() && !id.contains(' ')));
     }
 }
