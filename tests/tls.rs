@@ -6,3 +6,5 @@ mod established;
 mod kernel;
 #[path = "tls/stage.rs"]
 mod stage;
+#[path = "tls/upstream.rs"]
+mod upstream;

@@ -11,8 +11,8 @@ use evenkeel::{
     Connection, Listener, Proxy,
     shard::Shard,
     tls::{
-        self, ServerCredentials,
-        credentials::{OwnCertificate, ServerSettings, Source},
+        self, ClientCredentials, ServerCredentials,
+        credentials::{ClientSettings, OwnCertificate, ServerSettings, Source, Trust},
     },
 };
 use rustls::{
@@ -40,6 +40,13 @@ impl Server {
 
     pub(crate) fn credentials(&self) -> ServerCredentials {
         ServerCredentials::load("echo", ServerSettings::new(self.own.clone())).unwrap()
+    }
+
+    /// What a proxy connects to this server with.
+    pub(crate) fn client_credentials(&self, name: &'static str) -> ClientCredentials {
+        let mut settings = ClientSettings::new(Trust::any(self.own.certificate.clone()));
+        settings.server_name = Some(name.try_into().unwrap());
+        ClientCredentials::load("upstream", settings).unwrap()
     }
 
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {

@@ -178,6 +178,15 @@ impl<S: Settings> Shared<S> {
     }
 }
 
+/// Only clones are equal.
+impl<S: Settings> PartialEq for Credentials<S> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<S: Settings> Eq for Credentials<S> {}
+
 impl<S: Settings> Clone for Credentials<S> {
     fn clone(&self) -> Self {
         Credentials(Arc::clone(&self.0))
