@@ -18,3 +18,6 @@ pub use self::{
     provider::provider,
     verify::{PeerIdentity, Reason},
 };
+
+#[cfg(test)]
+mod tests;

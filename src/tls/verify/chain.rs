@@ -14,9 +14,9 @@ use webpki::{
 
 use crate::tls::{SpiffeId, TrustDomain, certificate::Certificate};
 
-/// Which end a certificate is for.
+/// Which end a certificate is for. It is in the interface of sealed traits only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::tls) enum Side {
+pub enum Side {
     Server,
     Client,
 }
