@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, date_time_ymd};
 use super::authority::{Authority, Issued, client};
 use crate::tls::{
     ClientCredentials, Error, ServerCredentials,
-    credentials::{RootSources, ServerSettings, Source, Trust},
+    credentials::{OwnCertificate, RootSources, ServerSettings, Source, Trust},
     error::Problem,
 };
 
@@ -160,20 +160,28 @@ fn nothing_prints_a_key() {
 proptest! {
     /// Whatever is done to good PEM, it is taken or refused, and nothing else.
     #[test]
-    fn damaged_pem_is_taken_or_refused(at in 0usize..2000, with: u8, cut: bool) {
+    fn damaged_pem_is_taken_or_refused(
+        which in 0usize..4, at in 0usize..2000, with: u8, cut: bool,
+    ) {
         let authority = Authority::new("authority");
         let good = authority.issue(&["a.example"], |_| ());
-        let damage = |pem: &str| {
-            let mut bytes = pem.as_bytes().to_vec();
+        let pems = [good.certificate, good.key, authority.pem(), authority.revocation_list(&[1])];
+        let [certificate, key, roots, list] = std::array::from_fn(|index| {
+            let mut bytes = pems[index].as_bytes().to_vec();
             let at = at % bytes.len();
-            if cut { bytes.truncate(at) } else { bytes[at] = with }
-            bytes
-        };
-        let mut settings = good.server(Some(Trust::any(Source::memory("ca.pem", damage(&authority.pem())))));
-        settings.own.certificate = Source::memory("own.pem", damage(&good.certificate));
-        settings.own.key = Source::memory("own.key", damage(&good.key));
+            match (index == which, cut) {
+                (false, _) => {}
+                (true, true) => bytes.truncate(at),
+                (true, false) => bytes[at] = with,
+            }
+            Source::memory(["own.pem", "own.key", "ca.pem", "ca.crl"][index], bytes)
+        });
+        let trust = Trust { revocation_lists: vec![list], ..Trust::any(roots) };
+        let mut settings = ServerSettings::new(OwnCertificate { certificate, key });
+        settings.clients = Some(trust);
         if let Err(error) = ServerCredentials::load("server", settings) {
             prop_assert!(!error.to_string().is_empty());
+            prop_assert!(error.about().starts_with(["own", "own", "ca", "ca"][which]), "{}", error);
         }
     }
 }
