@@ -211,7 +211,7 @@ mod tests {
             params.not_before = date_time_ymd(2024, 1, 1);
             params.not_after = date_time_ymd(2060, 1, 2);
         });
-        assert_eq!(read.subject(), "CN=r\u{e4}views,O=Example\\, \\\"Inc\\\"");
+        assert_eq!(read.subject(), "O=Example\\, \\\"Inc\\\",CN=r\u{e4}views");
         assert_eq!(read.issuer(), read.subject());
         assert_eq!(read.serial(), "0aff01");
         assert_eq!(read.dns_names().collect::<Vec<_>>(), ["reviews.example"]);

@@ -37,3 +37,6 @@ pub use self::{
     verify::PeerIdentity,
 };
 pub use crate::telemetry::HandshakeFailure as Reason;
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,12 @@ struct TrustContents<'s> {
     revocation_lists: Vec<Pem<'s>>,
 }
 
+/// What judges peers, and the roots that it does so by.
+pub(super) struct Judge {
+    pub(super) peers: Arc<PeerVerifier>,
+    pub(super) roots: Vec<Certificate>,
+}
+
 impl<'s> Contents<'s> {
     pub(super) fn read(settings: &'s impl Settings) -> Result<Contents<'s>, Error> {
         let own = settings.own().map(|own| Ok([own.certificate.read()?, own.key.read()?]));
@@ -49,11 +55,8 @@ impl<'s> Contents<'s> {
         self.own.as_ref().map(read).transpose()
     }
 
-    /// What judges peers, and the roots that it does so by.
-    pub(super) fn peers(
-        &self,
-        side: Side,
-    ) -> Result<Option<(Arc<PeerVerifier>, Vec<Certificate>)>, Error> {
+    /// What judges peers, which are at `side`.
+    pub(super) fn judge(&self, side: Side) -> Result<Option<Judge>, Error> {
         let Some(trust) = &self.trust else {
             return Ok(None);
         };
@@ -64,8 +67,8 @@ impl<'s> Contents<'s> {
         }
         let algorithms = provider().signature_verification_algorithms;
         let chain = Chain::new(side, roots, lists, algorithms);
-        let verifier = PeerVerifier::new(chain, trust.settings.peers.clone());
-        Ok(Some((Arc::new(verifier), facts)))
+        let peers = Arc::new(PeerVerifier::new(chain, trust.settings.peers.clone()));
+        Ok(Some(Judge { peers, roots: facts }))
     }
 }
 

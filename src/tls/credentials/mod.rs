@@ -198,6 +198,3 @@ impl<S: Settings> fmt::Debug for Credentials<S> {
         f.debug_struct("Credentials").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests;

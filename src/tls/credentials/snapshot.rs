@@ -96,7 +96,8 @@ impl<C> Snapshot<C> {
         previous: Option<&Snapshot<C>>,
     ) -> Result<Snapshot<C>, Error> {
         let own = contents.own(SystemTime::now())?;
-        let (peers, roots) = contents.peers(S::PEERS)?.unzip();
+        let judge = contents.judge(S::PEERS)?;
+        let (peers, roots) = judge.map(|judge| (judge.peers, judge.roots)).unzip();
         let [own_contents, trust_contents] = contents.fingerprints();
         let kept = previous.filter(|previous| previous.trust_contents == trust_contents);
         let (key, own) = own.map(|own| (own.key, own.chain)).unzip();

@@ -14,9 +14,9 @@ use webpki::{
 
 use crate::tls::{SpiffeId, TrustDomain, certificate::Certificate};
 
-/// Which end a certificate is for.
+/// Which end a certificate is for. It is in the interface of sealed traits only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::tls) enum Side {
+pub enum Side {
     Server,
     Client,
 }
@@ -156,25 +156,20 @@ fn refusal(error: webpki::Error) -> Error {
         }
         E::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
         E::InvalidCertValidity => CertificateError::Expired,
-        E::UnknownIssuer => CertificateError::UnknownIssuer,
+        // A root of the same name and with another key: authorities are named alike in many places,
+        // and made anew under the name that they had.
+        E::UnknownIssuer
+        | E::InvalidSignatureForPublicKey
+        | E::UnsupportedSignatureAlgorithmForPublicKey
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => CertificateError::UnknownIssuer,
         E::CertRevoked => CertificateError::Revoked,
         E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
-        E::InvalidSignatureForPublicKey | E::SignatureAlgorithmMismatch => {
-            CertificateError::BadSignature
-        }
-        E::UnsupportedSignatureAlgorithm | E::UnsupportedSignatureAlgorithmForPublicKey => {
-            CertificateError::UnsupportedSignatureAlgorithm
-        }
+        E::SignatureAlgorithmMismatch => CertificateError::BadSignature,
+        E::UnsupportedSignatureAlgorithm => CertificateError::UnsupportedSignatureAlgorithm,
         E::UnsupportedSignatureAlgorithmContext(context) => {
             CertificateError::UnsupportedSignatureAlgorithmContext {
                 signature_algorithm_id: context.signature_algorithm_id,
                 supported_algorithms: context.supported_algorithms,
-            }
-        }
-        E::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
-            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
-                signature_algorithm_id: context.signature_algorithm_id,
-                public_key_algorithm_id: context.public_key_algorithm_id,
             }
         }
         E::CaUsedAsEndEntity
