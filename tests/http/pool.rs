@@ -210,33 +210,43 @@ fn an_idle_connection_gives_way_to_one_that_is_needed() {
 
 #[test]
 fn an_idle_connection_gives_way_to_another_shard() {
-    let origin = Origin::new(|wire, index| {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    let origin = Origin::new(move |wire, _| {
         while let Some(request) = wire.request() {
             if request.target() == "/slow" {
                 thread::sleep(Duration::from_millis(300));
             }
-            wire.send(ok(index.to_string()));
+            wire.send(ok(""));
         }
+        count.fetch_add(1, Relaxed);
     });
     let builder = one_connection(settings("origin", &[origin.address]));
     let stage = Stage::on(2, http::proxy(Routes::to(build(builder))));
-    let idle =
-        |shard| stage.proxy.registry().http_cluster("origin", shard).pool.value(PoolState::Idle);
     // Each is on a shard of its own.
     let mut clients = [stage.client(), stage.client()];
     eventually("both are there", || stage.proxy.shards().iter().all(|it| it.connections == 1));
-    for asked in 0..10 {
-        let answer = clients[asked % 2].ask(get("/"));
-        assert_eq!((answer.status(), answer.text()), (200, &*asked.to_string()));
-        eventually("one is left", || idle(0) + idle(1) == 1);
+    let idle = || {
+        let registry = stage.proxy.registry();
+        let of = |shard| registry.http_cluster("origin", shard).pool.value(PoolState::Idle);
+        of(0) + of(1)
+    };
+    let one_is_left = || {
+        let open = || origin.connections() - ended.load(Relaxed);
+        eventually("one is left, and it is idle", || (open(), idle()) == (1, 1));
+    };
+    for asked in 0..20 {
+        assert_eq!(clients[asked % 2].ask(get("/")).status(), 200, "{asked}");
+        one_is_left();
     }
+    assert!(origin.connections() > 2, "a shard cannot use the connection of another");
     // One that is in use does not.
     clients[0].send(get("/slow"));
     thread::sleep(Duration::from_millis(100));
     assert_eq!(clients[1].ask(get("/")).status(), 503);
     assert_eq!(clients[0].answer().status(), 200);
     stage.counted(CodeClass::ServerError, ResponseFlag::UpstreamOverflow, 1);
-    eventually("one is left", || idle(0) + idle(1) == 1);
+    one_is_left();
     assert_eq!(clients[1].ask(get("/")).status(), 200);
 }
 
