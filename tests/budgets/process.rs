@@ -22,11 +22,23 @@ use rustix::{
 use socket2::SockRef;
 
 const UPSTREAM: &str = "EVENKEEL_BUDGETS_UPSTREAM";
-/// Whether it is an HTTP proxy.
-const HTTP: &str = "EVENKEEL_BUDGETS_HTTP";
+/// What it is: a [`Kind`].
+const KIND: &str = "EVENKEEL_BUDGETS_KIND";
+/// What it shows to clients of TLS: a certificate and its key.
+const CERTIFICATE: &str = "EVENKEEL_BUDGETS_CERTIFICATE";
 const SHARDS: &str = "EVENKEEL_BUDGETS_SHARDS";
 /// RLIMIT_MEMLOCK in bytes, for a user without privileges whose number this process picks.
 const LOCKED_MEMORY: &str = "EVENKEEL_BUDGETS_LOCKED_MEMORY";
+
+/// What the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Relay,
+    #[cfg(feature = "http")]
+    Http,
+    #[cfg(feature = "tls")]
+    Tls,
+}
 
 /// A relay, or what it said when it could not start.
 pub(crate) type Started = Result<RelayProcess, String>;
@@ -43,21 +55,32 @@ pub(crate) struct RelayProcess {
 impl RelayProcess {
     /// With every privilege that the test has.
     pub(crate) fn start(shards: usize) -> RelayProcess {
-        RelayProcess::start_with(shards, None, false).unwrap()
+        RelayProcess::start_with(shards, None, Kind::Relay, &[]).unwrap()
     }
 
     /// The same, as an HTTP proxy.
     #[cfg(feature = "http")]
     pub(crate) fn start_http(shards: usize) -> RelayProcess {
-        RelayProcess::start_with(shards, None, true).unwrap()
+        RelayProcess::start_with(shards, None, Kind::Http, &[]).unwrap()
+    }
+
+    /// The same, as a relay that terminates TLS with a certificate and its key, in PEM.
+    #[cfg(feature = "tls")]
+    pub(crate) fn start_tls(shards: usize, pem: &str) -> RelayProcess {
+        RelayProcess::start_with(shards, None, Kind::Tls, &[(CERTIFICATE, pem)]).unwrap()
     }
 
     /// As a user that runs nothing else, without privileges, which may lock so many bytes.
     pub(crate) fn start_unprivileged(shards: usize, locked_memory: u64) -> Started {
-        RelayProcess::start_with(shards, Some(locked_memory), false)
+        RelayProcess::start_with(shards, Some(locked_memory), Kind::Relay, &[])
     }
 
-    fn start_with(shards: usize, locked_memory: Option<u64>, http: bool) -> Started {
+    fn start_with(
+        shards: usize,
+        locked_memory: Option<u64>,
+        kind: Kind,
+        more: &[(&str, &str)],
+    ) -> Started {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         // A longer queue than a listener has by itself: thousands may connect at once.
         SockRef::from(&upstream).listen(4096).unwrap();
@@ -66,7 +89,8 @@ impl RelayProcess {
             .args(["--exact", "process::relay", "--ignored", "--nocapture"])
             .env(UPSTREAM, upstream.local_addr().unwrap().to_string())
             .env(SHARDS, shards.to_string())
-            .envs(http.then_some((HTTP, "1")))
+            .env(KIND, format!("{kind:?}"))
+            .envs(more.iter().copied())
             .envs(locked_memory.map(|bytes| (LOCKED_MEMORY, bytes.to_string())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -137,9 +161,12 @@ fn relay() {
         give_up_privileges(bytes.parse().unwrap());
     }
     let listener = Listener::bind("127.0.0.1:0").unwrap();
-    let listener = match env::var_os(HTTP) {
-        None => listener.serve(Relay::to([upstream])),
-        Some(_) => serve_http(listener, &upstream),
+    let listener = match env::var(KIND).unwrap().as_str() {
+        #[cfg(feature = "http")]
+        "Http" => serve_http(listener, &upstream),
+        #[cfg(feature = "tls")]
+        "Tls" => serve_tls(listener, &upstream),
+        _ => listener.serve(Relay::to([upstream])),
     };
     let proxy = match Proxy::builder().shards(shards).listener(listener).start() {
         Ok(proxy) => proxy,
@@ -164,9 +191,17 @@ fn serve_http(listener: Listener, upstream: &str) -> Listener {
     listener.serve(proxy(Routes::to(Cluster::new(settings, std::time::Instant::now(), 1))))
 }
 
-#[cfg(not(feature = "http"))]
-fn serve_http(_: Listener, _: &str) -> Listener {
-    unreachable!("nobody asks for it")
+#[cfg(feature = "tls")]
+fn serve_tls(listener: Listener, upstream: &str) -> Listener {
+    use evenkeel::tls::{
+        ServerCredentials,
+        credentials::{OwnCertificate, ServerSettings, Source},
+        terminate,
+    };
+    let pem = Source::memory("the certificate and its key", env::var(CERTIFICATE).unwrap());
+    let own = OwnCertificate { certificate: pem.clone(), key: pem };
+    let credentials = ServerCredentials::load("tls", ServerSettings::new(own)).unwrap();
+    listener.serve(terminate(credentials, Relay::to([upstream])))
 }
 
 fn say(what: &str) {
