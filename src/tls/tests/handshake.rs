@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Connection, Error, HandshakeKind,
-    RootCertStore, ServerConfig, ServerConnection,
+    RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 
@@ -66,17 +66,19 @@ pub(super) fn run(client: &ClientCredentials, server: &ServerCredentials) -> End
     }
 }
 
-/// A client that shows what we would not show, to a server of `authority`.
+/// A client that does what ours would not: shows what is out of date, or speaks old versions only.
+/// The server is of `authority`.
 pub(super) fn with_unchecked_client(
     shown: &Issued,
     authority: &Authority,
     server: ServerSettings,
+    versions: &[&'static SupportedProtocolVersion],
 ) -> Ends {
     let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(der(&authority.pem())).unwrap();
     let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
         .with_client_auth_cert(

@@ -6,7 +6,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     SerialNumber, date_time_ymd,
 };
-use rustls::AlertDescription as Alert;
+use rustls::{ALL_VERSIONS, AlertDescription as Alert, version::TLS12};
 
 use super::{
     authority::{Authority, Issued, client, leaf},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::tls::{
     Peers, Reason,
-    credentials::{RootSources, Source, Trust, Version},
+    credentials::{RootSources, ServerSettings, Source, Trust, Version},
 };
 
 const REVIEWS: &str = "spiffe://td/ns/default/sa/reviews";
@@ -140,7 +140,7 @@ fn a_certificate_out_of_date_is_refused() {
         (&expired, Reason::Expired, Alert::CertificateExpired),
         (&early, Reason::NotYetValid, Alert::CertificateExpired),
     ] {
-        let ends = with_unchecked_client(shown, &authority, set.clone());
+        let ends = with_unchecked_client(shown, &authority, set.clone(), ALL_VERSIONS);
         assert_eq!((ends.server.reason(), ends.client.alert()), (reason, alert));
     }
 }
@@ -262,4 +262,30 @@ fn protocols_and_versions_that_do_not_meet() {
     assert_eq!(ends.client.reason(), Reason::NoCommonProtocol);
     asks.application_protocols.push(b"http/1.1".to_vec());
     between(asks, offers).server.result.unwrap();
+
+    let new = ServerSettings { oldest_version: Version::Tls13, ..server.server(None) };
+    let ends = with_unchecked_client(&server, &authority, new, &[&TLS12]);
+    assert_eq!(ends.server.reason(), Reason::NoCommonVersion);
+    assert_eq!(ends.client.alert(), Alert::ProtocolVersion);
+    assert_eq!(ends.client.reason(), Reason::NoCommonVersion);
+}
+
+/// Labels are told apart, and a verifier's reason is what comes out of rustls.
+#[test]
+fn reasons_survive_rustls() {
+    let reasons = [
+        Reason::UnknownCa,
+        Reason::Expired,
+        Reason::NotYetValid,
+        Reason::NoIdentity,
+        Reason::ManyIdentities,
+        Reason::PeerNotAllowed,
+        Reason::KeyUsage,
+        Reason::NoCertificate,
+        Reason::BadCertificate,
+    ];
+    for reason in reasons {
+        assert_eq!(Reason::from(&reason.into_error()), reason);
+        assert_eq!(reasons.iter().filter(|other| other.as_str() == reason.as_str()).count(), 1);
+    }
 }

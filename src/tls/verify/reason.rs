@@ -12,7 +12,7 @@ use crate::tls::Reason;
 impl Reason {
     /// The error that a verifier returns, so that rustls sends the right alert (RFC 8446, section
     /// 6.2) and the reason is found again in what comes out of rustls.
-    pub(super) fn into_error(self) -> Error {
+    pub(in crate::tls) fn into_error(self) -> Error {
         Error::InvalidCertificate(match self {
             Reason::Expired => CertificateError::Expired,
             Reason::NotYetValid => CertificateError::NotValidYet,
