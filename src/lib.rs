@@ -71,7 +71,8 @@ pub use self::{
     service::{Service, ServiceFactory},
 };
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, unused_imports, reason = "fuzz targets use a part of it"))]
 mod simulation;
 mod sync;
 mod sys;
@@ -83,6 +84,13 @@ pub mod benchable {
         runtime::timer::{TimerKey, TimerWheel},
         shard::inbox::{Inbox, Refusal, Refused},
     };
+}
+
+/// What fuzz targets run that have no public way to it. Not an interface.
+#[cfg(all(fuzzing, feature = "http"))]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::simulation::http::http_proxy;
 }
 
 #[cfg(doctest)]

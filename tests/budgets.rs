@@ -6,6 +6,9 @@
 #[path = "stage/alone.rs"]
 mod alone;
 #[cfg(feature = "http")]
+#[path = "budgets/http_allocations.rs"]
+mod http_allocations;
+#[cfg(feature = "http")]
 #[path = "budgets/http_memory.rs"]
 mod http_memory;
 #[path = "budgets/locked_memory.rs"]

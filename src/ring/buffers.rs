@@ -95,7 +95,7 @@ impl Pool {
     }
 
     /// Whether a buffer is lent, as far as can be told.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_lent(&self, id: u16) -> bool {
         self.references[id as usize].get() == 0 && !self.free.borrow().contains(&id)
     }

@@ -9,7 +9,8 @@ mod output;
 mod reactor;
 mod receive;
 mod send;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "fuzz targets use a part of it"))]
 pub(crate) mod simulated;
 mod slots;
 #[cfg(test)]

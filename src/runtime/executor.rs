@@ -1,6 +1,6 @@
 //! The loop that runs a shard.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use std::cell::Cell;
 use std::{
     cell::RefCell,
@@ -61,7 +61,7 @@ pub(crate) struct Executor {
     /// A waker for each task that lives, to reach them all at the end.
     pub(super) tasks: RefCell<Slab<Waker>>,
     remote: Arc<Remote>,
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     panics: Cell<u64>,
     turns: RefCell<Vec<Box<dyn Turns>>>,
 }
@@ -76,7 +76,7 @@ impl Executor {
             timers: RefCell::new(TimerWheel::new()),
             tasks: RefCell::default(),
             remote,
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             panics: Cell::new(0),
             turns: RefCell::default(),
         })
@@ -106,13 +106,13 @@ impl Executor {
     }
 
     /// Tasks that panicked.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn panics(&self) -> u64 {
         self.panics.get()
     }
 
     /// Tasks that live.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn tasks(&self) -> usize {
         self.tasks.borrow().len()
     }
@@ -223,7 +223,7 @@ impl Executor {
         // The task's state is dropped by the unwinding; what it shares with others is this
         // executor's, which calls no task while it is borrowed.
         if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             self.panics.set(self.panics.get() + 1);
             self.turns.borrow().iter().for_each(|turns| turns.panicked());
             tracing::error!("a task panicked; its connection is closed, the shard goes on");

@@ -9,7 +9,7 @@ use rustls::crypto::aws_lc_rs as chosen;
 #[cfg(not(feature = "tls"))]
 use rustls::crypto::ring as chosen;
 use rustls::{
-    Error, SupportedCipherSuite,
+    CipherSuite, Error, SupportedCipherSuite,
     crypto::{CryptoProvider, hash::Hash},
     server::ProducesTickets,
 };
@@ -20,7 +20,26 @@ use rustls::{
 /// quantum computer cannot undo later. ring has it not.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(chosen::default_provider())))
+    Arc::clone(PROVIDER.get_or_init(|| {
+        let mut provider = chosen::default_provider();
+        provider.cipher_suites.sort_by_key(|suite| cost(suite.suite()));
+        Arc::new(provider)
+    }))
+}
+
+/// AES-128 is as far out of reach as AES-256, and cheaper: for bulk, and more so in a handshake, where
+/// its hash is SHA-256, which CPUs have instructions for, and not SHA-384. ChaCha20 is for CPUs without
+/// those for AES.
+fn cost(suite: CipherSuite) -> u8 {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 0,
+        CipherSuite::TLS13_AES_256_GCM_SHA384
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => 1,
+        _ => 2,
+    }
 }
 
 /// Makes session tickets, under keys of its own that it changes by itself.
@@ -53,6 +72,13 @@ mod tests {
         let digest = sha256(b"abc");
         assert_eq!(digest[..4], [0xba, 0x78, 0x16, 0xbf]);
         assert_eq!(digest[28..], [0xf2, 0x00, 0x15, 0xad]);
+    }
+
+    #[test]
+    fn the_cheapest_cipher_suites_come_first() {
+        let suites = &provider().cipher_suites;
+        assert_eq!(suites[0].suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(suites.len(), chosen::ALL_CIPHER_SUITES.len(), "none is lost");
     }
 
     #[cfg(feature = "tls")]

@@ -43,6 +43,22 @@ pub(super) struct Work {
     pub(super) response: ResponseHead,
     pub(super) replay: Replay,
     pub(super) scratch: String,
+    /// The route's name, and the target before it was rewritten; for the log only. Empty for none.
+    pub(super) route: String,
+    pub(super) original_path: String,
+}
+
+impl Work {
+    /// Forgets what the request before was noted for.
+    pub(super) fn begin(&mut self) {
+        self.route.clear();
+        self.original_path.clear();
+    }
+}
+
+/// A note, unless it is empty.
+pub(super) fn noted(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 impl Downstream {

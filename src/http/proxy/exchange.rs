@@ -138,7 +138,7 @@ impl<F: Filter> Serving<'_, F> {
         let (cluster, original, route) = match found {
             Found::Route(route) => {
                 if self.exchanges.is_logged() {
-                    *record.route.borrow_mut() = Some(route.name.clone());
+                    work.route.push_str(&route.name);
                 }
                 let clusters = match &route.action {
                     Action::Forward(clusters) => clusters,
@@ -173,20 +173,20 @@ impl<F: Filter> Serving<'_, F> {
         let Some(cluster) = cluster else {
             return Err(self.fail(Failure::no_cluster(), downstream, work, record));
         };
-        self.retarget(route, work, record);
+        self.retarget(route, work);
         Ok(Way { cluster, original, route })
     }
 
     /// Directs a request to the path in its scratch, and to the host that its route names.
-    fn retarget(&self, route: Option<&Route>, work: &mut Work, record: &Record) {
-        let Work { request, scratch, .. } = work;
+    fn retarget(&self, route: Option<&Route>, work: &mut Work) {
+        let Work { request, scratch, original_path, .. } = work;
         let has_path = request.path().starts_with('/');
         if has_path && scratch != request.path() {
             if let Some(query) = request.query() {
                 let _ = write!(scratch, "?{query}");
             }
             if self.exchanges.is_logged() {
-                *record.original_path.borrow_mut() = Some(request.path_and_query().to_owned());
+                original_path.push_str(request.path_and_query());
             }
             // The table checked what routes put in, the parser the rest.
             let _ = request.set_path_and_query(scratch);

@@ -37,9 +37,6 @@ pub(super) struct Record {
     pub(super) upstream_asked: Cell<Nanoseconds>,
     pub(super) upstream_time: Cell<Option<Duration>>,
     pub(super) cluster: RefCell<Option<Rc<ClusterOnShard>>>,
-    /// The route's name, and the target before it was rewritten; for the log only.
-    pub(super) route: RefCell<Option<String>>,
-    pub(super) original_path: RefCell<Option<String>>,
 }
 
 impl Record {
@@ -60,8 +57,6 @@ impl Record {
             upstream_asked: Cell::new(now),
             upstream_time: Cell::new(None),
             cluster: RefCell::new(None),
-            route: RefCell::new(None),
-            original_path: RefCell::new(None),
         }
     }
 

@@ -345,6 +345,7 @@ impl<F: Filter> Serving<'_, F> {
         work: &mut Work,
         deadline: &Deadline,
     ) -> Then {
+        work.begin();
         let record = Record::new(deadline.now());
         let state = RefCell::new(F::State::default());
         let exchange = self.exchanges.begin();

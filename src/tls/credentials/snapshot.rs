@@ -174,6 +174,8 @@ impl Settings for ServerSettings {
         let key = parts.key.ok_or_else(|| refuse(rustls::Error::NoCertificatesPresented))?;
         let mut config = builder.with_cert_resolver(key);
         config.alpn_protocols.clone_from(&self.application_protocols);
+        // Ours is by cost: see `provider`.
+        config.ignore_client_order = true;
         config.enable_secret_extraction = true;
         // What a client needs to resume lies with the client, in its ticket.
         config.session_storage = Arc::new(NoServerSessionStorage {});
