@@ -57,6 +57,8 @@ pub mod shard;
 #[cfg(feature = "signal")]
 pub mod signal;
 pub mod telemetry;
+#[cfg(feature = "__tls")]
+pub mod tls;
 pub mod upstream;
 
 pub use self::{

@@ -21,6 +21,9 @@ mod process;
 mod system_calls;
 #[path = "budgets/ten_thousand.rs"]
 mod ten_thousand;
+#[cfg(feature = "tls")]
+#[path = "budgets/tls_memory.rs"]
+mod tls_memory;
 #[path = "budgets/traffic.rs"]
 mod traffic;
 #[path = "budgets/workers.rs"]

@@ -23,10 +23,12 @@ pub use self::buffers::{Chunk, Payload};
 pub use self::custom::CustomOperation;
 pub(crate) use self::custom::Submitted;
 pub use self::output::Output;
+#[cfg(all(test, feature = "__tls"))]
+pub(crate) use self::output::Outputs;
 pub use self::uring::{Capabilities, Restrictions, RingRefused};
 pub(crate) use self::{
     buffers::Pool,
     driver::{Doorbell, Key, Nanoseconds, Wait, nanoseconds},
-    reactor::{LARGE, Reactor, SMALL},
+    reactor::Reactor,
     uring::RingDriver,
 };

@@ -55,6 +55,8 @@ pub(crate) trait Turns {
 pub(crate) struct Executor {
     reactor: Reactor,
     ready: RefCell<VecDeque<Runnable>>,
+    /// Who goes on in the next turn.
+    next_turn: RefCell<Vec<Waker>>,
     pub(super) timers: RefCell<TimerWheel<Waker>>,
     /// A waker for each task that lives, to reach them all at the end.
     pub(super) tasks: RefCell<Slab<Waker>>,
@@ -70,6 +72,7 @@ impl Executor {
         Rc::new(Executor {
             reactor,
             ready: RefCell::default(),
+            next_turn: RefCell::default(),
             timers: RefCell::new(TimerWheel::new()),
             tasks: RefCell::default(),
             remote,
@@ -123,6 +126,12 @@ impl Executor {
         self.ready.borrow_mut().push_back(runnable);
     }
 
+    /// Wakes `waker` when the driver has had its turn, which does not sleep then.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn wake_next_turn(&self, waker: Waker) {
+        self.next_turn.borrow_mut().push(waker);
+    }
+
     /// Milliseconds on the reactor's clock at the last turn; what timers count in.
     pub(super) fn now_ms(&self) -> u64 {
         self.reactor.now() / 1_000_000
@@ -160,8 +169,10 @@ impl Executor {
             if done() {
                 return Ok(());
             }
+            let next_turn = std::mem::take(&mut *self.next_turn.borrow_mut());
             let started = self.reactor.now();
-            if self.ready.borrow().is_empty() && self.remote.prepare_sleep() {
+            let is_idle = self.ready.borrow().is_empty() && next_turn.is_empty();
+            if is_idle && self.remote.prepare_sleep() {
                 let worked = self.reactor.clock();
                 self.tell_turned(worked - started, std::mem::take(&mut idle));
                 let slept = self.reactor.turn(self.sleep_from(worked));
@@ -173,6 +184,7 @@ impl Executor {
                 noticed = true;
                 self.tell_turned(self.reactor.now() - started, std::mem::take(&mut idle));
             }
+            next_turn.into_iter().for_each(Waker::wake);
         }
     }
 

@@ -28,6 +28,9 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const UPSTREAM: &str = "EVENKEEL_BUDGETS_UPSTREAM";
 const SERVICE: &str = "EVENKEEL_BUDGETS_SERVICE";
+/// What it shows to clients of TLS: a certificate and its key.
+#[cfg(feature = "tls")]
+const CERTIFICATE: &str = "EVENKEEL_BUDGETS_CERTIFICATE";
 const SHARDS: &str = "EVENKEEL_BUDGETS_SHARDS";
 /// RLIMIT_MEMLOCK in bytes, for a user without privileges whose number this process picks.
 const LOCKED_MEMORY: &str = "EVENKEEL_BUDGETS_LOCKED_MEMORY";
@@ -40,11 +43,20 @@ pub(crate) enum Does {
     Http,
     /// With an access log in the default format, whose lines nobody keeps.
     LoggedHttp,
+    /// Relays what is inside of TLS.
+    #[cfg(feature = "tls")]
+    Tls,
 }
 
 impl Does {
     fn from_name(name: &str) -> Does {
-        let all = [Does::Relay, Does::Http, Does::LoggedHttp];
+        let all = [
+            Does::Relay,
+            Does::Http,
+            Does::LoggedHttp,
+            #[cfg(feature = "tls")]
+            Does::Tls,
+        ];
         all.into_iter().find(|does| format!("{does:?}") == name).unwrap()
     }
 }
@@ -69,15 +81,26 @@ impl RelayProcess {
 
     /// The same, with another service.
     pub(crate) fn start_as(does: Does, shards: usize) -> RelayProcess {
-        RelayProcess::start_with(does, shards, None).unwrap()
+        RelayProcess::start_with(does, shards, None, None).unwrap()
+    }
+
+    /// As a relay that terminates TLS with a certificate and its key, in PEM.
+    #[cfg(feature = "tls")]
+    pub(crate) fn start_tls(shards: usize, pem: &str) -> RelayProcess {
+        RelayProcess::start_with(Does::Tls, shards, None, Some((CERTIFICATE, pem))).unwrap()
     }
 
     /// As a user that runs nothing else, without privileges, which may lock so many bytes.
     pub(crate) fn start_unprivileged(shards: usize, locked_memory: u64) -> Started {
-        RelayProcess::start_with(Does::Relay, shards, Some(locked_memory))
+        RelayProcess::start_with(Does::Relay, shards, Some(locked_memory), None)
     }
 
-    fn start_with(does: Does, shards: usize, locked_memory: Option<u64>) -> Started {
+    fn start_with(
+        does: Does,
+        shards: usize,
+        locked_memory: Option<u64>,
+        certificate: Option<(&str, &str)>,
+    ) -> Started {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         // A longer queue than a listener has by itself: thousands may connect at once.
         SockRef::from(&upstream).listen(4096).unwrap();
@@ -87,6 +110,7 @@ impl RelayProcess {
             .env(UPSTREAM, upstream.local_addr().unwrap().to_string())
             .env(SHARDS, shards.to_string())
             .env(SERVICE, format!("{does:?}"))
+            .envs(certificate)
             .envs(locked_memory.map(|bytes| (LOCKED_MEMORY, bytes.to_string())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -169,6 +193,8 @@ fn relay() {
         Does::Relay => listener.serve(Relay::to([upstream])),
         Does::Http => serve_http(listener, &upstream, false),
         Does::LoggedHttp => serve_http(listener, &upstream, true),
+        #[cfg(feature = "tls")]
+        Does::Tls => serve_tls(listener, &upstream),
     };
     let proxy = match Proxy::builder().shards(shards).listener(listener).start() {
         Ok(proxy) => proxy,
@@ -215,6 +241,19 @@ fn serve_http(listener: Listener, upstream: &str, logs: bool) -> Listener {
 #[cfg(not(feature = "http"))]
 fn serve_http(_: Listener, _: &str, _: bool) -> Listener {
     unreachable!("nobody asks for it")
+}
+
+#[cfg(feature = "tls")]
+fn serve_tls(listener: Listener, upstream: &str) -> Listener {
+    use evenkeel::tls::{
+        ServerCredentials,
+        credentials::{OwnCertificate, ServerSettings, Source},
+        terminate,
+    };
+    let pem = Source::memory("the certificate and its key", env::var(CERTIFICATE).unwrap());
+    let own = OwnCertificate { certificate: pem.clone(), key: pem };
+    let credentials = ServerCredentials::load("tls", ServerSettings::new(own)).unwrap();
+    listener.serve(terminate(credentials, Relay::to([upstream])))
 }
 
 fn say(what: &str) {

@@ -264,7 +264,7 @@ impl<F: Filter> Exchange<'_, F> {
         }
         let client = downstream.client();
         let limits = self.proxy.settings.upstream_head;
-        match tries.cluster.connect(place, client, limits, &self.proxy.shard).await {
+        match tries.cluster.connect(place, client, limits).await {
             Ok(upstream) => {
                 self.note_local(&upstream);
                 Ok(upstream)

@@ -22,11 +22,10 @@ use crate::{
     },
     runtime::{JoinHandle, sleep, spawn},
     shard::Shard,
-    telemetry::{ClusterCells, CodeClass, HttpClusterCells, PoolState},
+    telemetry::{CodeClass, HttpClusterCells, PoolState},
     upstream::{
-        ConnectError, Connected, Source,
+        ConnectError, Connected, Connector, Source,
         cluster::Cluster,
-        connect,
         endpoint::{EndpointId, Target},
         outlier::Outcome,
         places::{Place as ClaimedPlace, Places},
@@ -40,7 +39,7 @@ pub(super) struct ClusterOnShard {
     pub(super) name: Arc<str>,
     pub(super) view: RefCell<ClusterView>,
     pub(super) http: Arc<HttpClusterCells>,
-    cells: Arc<ClusterCells>,
+    connector: Connector,
     id: EndpointId,
     idle: Rc<IdleConnections>,
     /// Closes idle connections whose place was taken, where there is a limit.
@@ -174,7 +173,7 @@ impl Connections {
         let made = Rc::new(ClusterOnShard {
             view: RefCell::new(ClusterView::new(Arc::clone(cluster), fastrand::u64(..))),
             http: shard.registry().http_cluster(&name, shard.index()),
-            cells: shard.cluster(&name),
+            connector: Connector::new(shard, &name),
             id: EndpointId::next(),
             idle: Rc::clone(&self.idle),
             gives_way: OnceCell::new(),
@@ -292,7 +291,6 @@ impl ClusterOnShard {
         place: &Place,
         client: Option<SocketAddr>,
         limits: HeadLimits,
-        shard: &Shard,
     ) -> Result<Upstream, Unreachable> {
         let (pending, connection, options) = {
             let mut view = self.view.borrow_mut();
@@ -309,9 +307,7 @@ impl ClusterOnShard {
             }
         }
         let mut counted = Counted::new(&self.http, PoolState::Connecting);
-        let table = shard.shared().table.load_full();
-        let address = [place.address()];
-        let connected = connect(&address, &options, client, &table.loops, &self.cells).await;
+        let connected = self.connector.connect(&[place.address()], &options, client, None).await;
         drop(pending);
         let connected = connected.map_err(|error| match error {
             ConnectError::Failed { error, .. } => Unreachable::Failed(error),
