@@ -9,8 +9,10 @@
 //! handshakes need; they judge peers by their [`identity`]. [`accept`] and [`connect`] make a TLS
 //! connection of a stream, which then carries what is inside of it, for whatever uses streams.
 //! [`terminate`] does it for every connection of a listener. A refusal has a [`Reason`].
+//! [`ByServerName`] sorts connections by the name that their clients ask for, and leaves their TLS alone.
 
 mod alpn;
+mod by_server_name;
 pub mod certificate;
 pub mod client_hello;
 pub mod credentials;
@@ -25,6 +27,7 @@ mod verify;
 
 pub use self::{
     alpn::{ByProtocol, ByProtocolOnShard},
+    by_server_name::{ByServerName, ByServerNameOnShard},
     certificate::Certificate,
     credentials::{ClientCredentials, ServerCredentials},
     error::Error,

@@ -26,7 +26,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What a client begins TLS with: the content type of its first record, and the major version (RFC
 /// 8446 section 5.1).
-const HANDSHAKE_RECORD: [u8; 2] = [22, 3];
+pub(super) const HANDSHAKE_RECORD: [u8; 2] = [22, 3];
 
 /// Terminates TLS in front of `service`, which then serves what is inside.
 ///

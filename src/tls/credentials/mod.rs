@@ -13,6 +13,7 @@
 //! sessions with any change.
 
 mod contents;
+mod metrics;
 mod pem;
 mod settings;
 mod snapshot;
@@ -53,8 +54,20 @@ struct Shared<S: Settings> {
     current: ArcSwap<Snapshot<S::Config>>,
     /// Held while a set is read and checked: one at a time.
     refused: Mutex<Option<Fingerprint>>,
+    counts: Arc<Counts>,
+}
+
+/// They may outlive their credentials: a count of all reloads never goes down.
+#[derive(Default)]
+struct Counts {
     replaced: AtomicU64,
     failed: AtomicU64,
+}
+
+impl Counts {
+    fn read(&self) -> Reloads {
+        Reloads { replaced: self.replaced.load(Relaxed), failed: self.failed.load(Relaxed) }
+    }
 }
 
 /// What tells one refused set from another.
@@ -94,8 +107,7 @@ impl<S: Settings> Credentials<S> {
             settings,
             current,
             refused: Mutex::new(None),
-            replaced: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            counts: Arc::default(),
         })))
     }
 
@@ -117,7 +129,7 @@ impl<S: Settings> Credentials<S> {
 
     /// How many reloads there have been.
     pub fn reloads(&self) -> Reloads {
-        Reloads { replaced: self.0.replaced.load(Relaxed), failed: self.0.failed.load(Relaxed) }
+        self.0.counts.read()
     }
 
     /// The listener or the cluster that they are for.
@@ -156,7 +168,7 @@ impl<S: Settings> Shared<S> {
         match next {
             Ok(next) => {
                 self.current.store(Arc::new(next));
-                self.replaced.fetch_add(1, Relaxed);
+                self.counts.replaced.fetch_add(1, Relaxed);
                 *refused = None;
                 tracing::info!(name = &*self.name, "certificates replaced");
                 Ok(Reloaded::Replaced)
@@ -165,7 +177,7 @@ impl<S: Settings> Shared<S> {
                 // The same set is looked at again and again until it is mended, or until its time
                 // has come.
                 if refused.replace(fingerprint) != Some(fingerprint) {
-                    self.failed.fetch_add(1, Relaxed);
+                    self.counts.failed.fetch_add(1, Relaxed);
                     tracing::error!(
                         name = &*self.name,
                         %error,

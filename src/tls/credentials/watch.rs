@@ -4,16 +4,17 @@
 //! file that is written in place, one that is renamed over another, and the directory swaps of a
 //! Kubernetes volume alike, and a file system that tells nobody of changes is no worse than another.
 //! A file that is read while it is half written makes a set that is refused; the next look finds the
-//! rest.
+//! rest. What it looks after it also counts: see [`Watch::metrics`].
 
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use super::{Credentials, Settings, Shared};
+use super::{Counts, Credentials, Reloads, Settings, Shared, metrics::Metrics};
+use crate::telemetry::Source;
 
 /// A thread that looks for changes in the files of any number of credentials. One is enough for a
 /// proxy.
@@ -26,25 +27,44 @@ pub struct Watch {
 }
 
 #[derive(Default)]
-struct Watched {
+pub(super) struct Watched {
     state: Mutex<State>,
     stop: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    credentials: Vec<Weak<dyn Reload>>,
+    credentials: Vec<Entry>,
+    /// The reloads of credentials that are gone.
+    past: Reloads,
     stopped: bool,
 }
 
-trait Reload: Send + Sync {
-    fn look(&self);
+#[derive(Clone)]
+struct Entry {
+    credentials: Weak<dyn AnyCredentials>,
+    counts: Arc<Counts>,
 }
 
-impl<S: Settings> Reload for Shared<S> {
+/// Credentials of either end.
+pub(super) trait AnyCredentials: Send + Sync {
+    fn look(&self);
+    fn name(&self) -> &str;
+    fn expires_at(&self) -> Option<SystemTime>;
+}
+
+impl<S: Settings> AnyCredentials for Shared<S> {
     fn look(&self) {
         // What went wrong was counted and logged.
         let _ = self.reload();
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn expires_at(&self) -> Option<SystemTime> {
+        self.current.load().expires_at()
     }
 }
 
@@ -68,8 +88,18 @@ impl Watch {
 
     /// Looks after `credentials`, too, for as long as they are in use elsewhere.
     pub fn add<S: Settings>(&self, credentials: &Credentials<S>) {
-        let weak = Arc::downgrade(&credentials.0);
-        self.shared.state().credentials.push(weak);
+        let entry = Entry {
+            credentials: Arc::downgrade(&credentials.0) as Weak<dyn AnyCredentials>,
+            counts: Arc::clone(&credentials.0.counts),
+        };
+        self.shared.state().credentials.push(entry);
+    }
+
+    /// When the certificates of all credentials expire that it looks after, and how many reloads there
+    /// have been: for [`Registry::add_source`](crate::telemetry::Registry::add_source). Of credentials
+    /// with the same name, those that were added last are shown.
+    pub fn metrics(&self) -> impl Source + use<> {
+        Metrics(Arc::clone(&self.shared))
     }
 }
 
@@ -89,6 +119,16 @@ impl Watched {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is still in use, and the reloads of all there ever was.
+    pub(super) fn in_use(&self) -> (Vec<Arc<dyn AnyCredentials>>, Reloads) {
+        let mut state = self.state();
+        state.forget_unused();
+        let mut reloads = state.past;
+        state.credentials.iter().for_each(|entry| reloads.add(entry.counts.read()));
+        let credentials = state.credentials.iter().filter_map(|entry| entry.credentials.upgrade());
+        (credentials.collect(), reloads)
+    }
+
     fn run(&self, period: Duration) {
         let mut state = self.state();
         while !state.stopped {
@@ -97,11 +137,11 @@ impl Watched {
                 .wait_timeout_while(state, period, |state| !state.stopped)
                 .unwrap_or_else(PoisonError::into_inner);
             state = after;
-            state.credentials.retain(|credentials| credentials.strong_count() > 0);
+            state.forget_unused();
             let credentials = state.credentials.clone();
             // Files may be slow. Nobody waits for them who only wants to add something, or to stop.
             drop(state);
-            for credentials in credentials.iter().filter_map(Weak::upgrade) {
+            for credentials in credentials.iter().filter_map(|entry| entry.credentials.upgrade()) {
                 if self.state().stopped {
                     return;
                 }
@@ -109,6 +149,19 @@ impl Watched {
             }
             state = self.state();
         }
+    }
+}
+
+impl State {
+    fn forget_unused(&mut self) {
+        let State { credentials, past, .. } = self;
+        credentials.retain(|entry| {
+            let in_use = entry.credentials.strong_count() > 0;
+            if !in_use {
+                past.add(entry.counts.read());
+            }
+            in_use
+        });
     }
 }
 

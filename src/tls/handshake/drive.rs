@@ -172,9 +172,9 @@ impl Exchange {
 
     /// Writes the alert that rustls has made of an error.
     fn write_alert<S: Side>(&mut self, side: &mut S, output: &mut Output) {
-        self.received.clear();
-        // A few records at most: what was to be sent before, and the alert.
-        for _ in 0..16 {
+        // No further than to the alert: rustls must not see the bytes again that it has refused. They
+        // stay where they are, for it knows messages behind them by their places.
+        while side.common().wants_write() {
             match self.process(side, output) {
                 Ok(Next::Again) => {}
                 _ => return,

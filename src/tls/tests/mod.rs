@@ -2,6 +2,7 @@
 
 mod authority;
 mod handshake;
+mod metrics;
 mod peers;
 mod reload;
 mod resumption;
