@@ -82,6 +82,12 @@ impl Stream {
         layer.downcast_ref()
     }
 
+    /// Whether there is TLS between the socket and those who receive and send.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_secured(&self) -> bool {
+        self.layer.is_some()
+    }
+
     /// The next bytes; `None` once the peer has ended its direction.
     ///
     /// # Errors

@@ -88,7 +88,11 @@ impl Downstream {
 
     /// Waits until the kernel has all that the client was sent, for at most `limit`. A connection
     /// that is dropped before is reset, so that nobody takes a part of an answer for the whole.
+    /// Over TLS the client is told that this is the end.
     pub(super) async fn flush(&mut self, limit: Option<Duration>) {
+        if self.connection.is_secured() {
+            self.connection.finish();
+        }
         let flushing = self.connection.flush();
         // Where it fails or takes too long, the drop resets.
         let _ = match limit {
