@@ -12,6 +12,7 @@ use crate::{
     http::{
         RequestHead, ResponseHead,
         h1::HeadLimits,
+        route::Scheme,
         wire::{Incoming, Outgoing},
     },
     ring::Nanoseconds,
@@ -63,6 +64,11 @@ impl Downstream {
 
     pub(super) fn client(&self) -> Option<SocketAddr> {
         self.client
+    }
+
+    /// How the client has asked for what it asks for.
+    pub(super) fn scheme(&self) -> Scheme {
+        if self.connection.is_secured() { Scheme::Https } else { Scheme::Http }
     }
 
     /// Drops what is left of a request's body, and says whether that was all of it. It does not

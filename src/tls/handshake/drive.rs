@@ -16,6 +16,7 @@ use crate::{
     tls::{
         Established, PeerIdentity, Reason,
         client_hello::Reader,
+        established::Used,
         record::{Keys, RecordLayer, give_up},
     },
 };
@@ -39,12 +40,13 @@ enum Next {
 }
 
 /// Runs the handshake to its end, and puts its records between the socket and the stream. `hello`
-/// reads what a client asks for. `judge` is asked about the peer's certificates, also where a session
+/// reads what a client asks for, `used` is what is shown to the peer. `judge` is asked about the peer's certificates, also where a session
 /// is resumed and rustls asks nobody.
 pub(super) async fn drive<S: Side>(
     stream: &mut Stream,
     mut side: S,
     mut hello: Option<Reader>,
+    used: Used,
     judge: impl FnOnce(&[CertificateDer<'_>]) -> Result<Option<PeerIdentity>, Reason>,
 ) -> Result<(), HandshakeError> {
     let mut server_name = None;
@@ -84,7 +86,7 @@ pub(super) async fn drive<S: Side>(
         Ok(peer) => (peer, None),
         Err(reason) => (None, Some(reason)),
     };
-    let established = Established::new(side.common(), server_name, peer);
+    let established = Established::new(side.common(), server_name, peer, used);
     let established = established.ok_or(HandshakeError::Refused(Error::HandshakeNotComplete))?;
     let (secrets, kernel) = side.into_kernel().map_err(HandshakeError::Refused)?;
     let mut keys = Keys::new(kernel, secrets).map_err(HandshakeError::Refused)?;
