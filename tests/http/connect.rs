@@ -113,10 +113,9 @@ fn a_client_never_gets_where_it_says_but_where_it_is_routed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = listener.local_addr().unwrap();
     drop(listener);
-    let itself = evenkeel::Listener::bind(&own.to_string())
-        .unwrap()
-        .named("web")
-        .serve(http::proxy(Routes::to(cluster("itself", own))).connect(true));
+    let itself = evenkeel::Listener::bind(&own.to_string()).unwrap().named("web").serve(
+        crate::transport::serve(http::proxy(Routes::to(cluster("itself", own))).connect(true)),
+    );
     let proxy = evenkeel::Proxy::builder().shards(1).listener(itself).start().unwrap();
     assert_eq!(Wire::connect(own).ask(connect("a:80")).status(), 508);
     drop(proxy);
