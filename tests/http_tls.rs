@@ -33,6 +33,8 @@ mod persistence;
 mod pool;
 #[path = "http/requests.rs"]
 mod requests;
+#[path = "http/secured.rs"]
+mod secured;
 #[path = "http/stage.rs"]
 mod stage;
 #[path = "http/mutual.rs"]

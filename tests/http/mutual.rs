@@ -2,9 +2,13 @@
 //! a SPIFFE id and asks for one.
 
 use std::{
+    collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    sync::{Arc, LazyLock, Mutex, MutexGuard},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -24,16 +28,18 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use crate::authority::Authority;
+use crate::authority::{Authority, Issued};
 
 pub(crate) const SCHEME: &str = "https";
 
-const CLIENT: &str = "spiffe://td/ns/default/sa/client";
-const PROXY: &str = "spiffe://td/ns/default/sa/proxy";
-const ORIGIN: &str = "spiffe://td/ns/default/sa/origin";
+pub(crate) const CLIENT: &str = "spiffe://td/ns/default/sa/client";
+pub(crate) const PROXY: &str = "spiffe://td/ns/default/sa/proxy";
+pub(crate) const ORIGIN: &str = "spiffe://td/ns/default/sa/origin";
 
 /// What each party has.
 struct Parties {
+    authority: Authority,
+    client_certificate: Issued,
     client: Arc<ClientConfig>,
     origin: Arc<ServerConfig>,
     downstream: ServerCredentials,
@@ -44,7 +50,8 @@ struct Parties {
 static PARTIES: LazyLock<Parties> = LazyLock::new(|| {
     let authority = Authority::new("the authority");
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let (chain, key) = authority.identity(CLIENT).chain_and_key();
+    let client_certificate = authority.identity(CLIENT);
+    let (chain, key) = client_certificate.chain_and_key();
     let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .unwrap()
@@ -73,6 +80,8 @@ static PARTIES: LazyLock<Parties> = LazyLock::new(|| {
         origin: Arc::new(origin),
         downstream: ServerCredentials::load("web", downstream).unwrap(),
         upstream: ClientCredentials::load("origin", upstream).unwrap(),
+        authority,
+        client_certificate,
     }
 });
 
@@ -80,8 +89,12 @@ static PARTIES: LazyLock<Parties> = LazyLock::new(|| {
 pub(crate) struct Socket {
     stream: TcpStream,
     tls: Arc<Mutex<Connection>>,
+    /// Received, and not looked at.
+    unopened: VecDeque<u8>,
     /// Held from when a record is made until it is sent, so that records stay in order.
     sends: Arc<Mutex<()>>,
+    /// It ends without a word.
+    is_silent: Arc<AtomicBool>,
 }
 
 pub(crate) fn connect(address: SocketAddr) -> Socket {
@@ -103,9 +116,32 @@ pub(crate) fn finish(socket: &mut Socket) {
 /// Ends the connection with a reset.
 pub(crate) fn reset(socket: Socket) {
     socket2::SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO)).unwrap();
-    // So that nothing is sent before.
-    let _ = socket.stream.shutdown(Shutdown::Read);
-    socket.forget();
+    socket.is_silent.store(true, Relaxed);
+}
+
+/// Ends the connection without a close_notify.
+pub(crate) fn abandon(socket: &mut Socket) {
+    socket.is_silent.store(true, Relaxed);
+    let _ = socket.stream.shutdown(Shutdown::Both);
+}
+
+/// Who has signed for everybody.
+pub(crate) fn authority() -> &'static Authority {
+    &PARTIES.authority
+}
+
+pub(crate) fn client_certificate() -> &'static Issued {
+    &PARTIES.client_certificate
+}
+
+/// What a proxy shows and asks for towards origins.
+pub(crate) fn upstream_credentials() -> ClientCredentials {
+    PARTIES.upstream.clone()
+}
+
+/// What a proxy shows and asks for towards its clients.
+pub(crate) fn downstream() -> ServerCredentials {
+    PARTIES.downstream.clone()
 }
 
 /// How a proxy serves its clients.
@@ -124,12 +160,25 @@ impl Socket {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
-        Socket { stream, tls: Arc::new(Mutex::new(tls)), sends: Arc::default() }
+        let tls = Arc::new(Mutex::new(tls));
+        Socket {
+            stream,
+            tls,
+            unopened: VecDeque::new(),
+            sends: Arc::default(),
+            is_silent: Arc::default(),
+        }
     }
 
     pub(crate) fn try_clone(&self) -> io::Result<Socket> {
         let stream = self.stream.try_clone()?;
-        Ok(Socket { stream, tls: Arc::clone(&self.tls), sends: Arc::clone(&self.sends) })
+        Ok(Socket {
+            stream,
+            tls: Arc::clone(&self.tls),
+            unopened: VecDeque::new(),
+            sends: Arc::clone(&self.sends),
+            is_silent: Arc::clone(&self.is_silent),
+        })
     }
 
     pub(crate) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
@@ -173,37 +222,28 @@ impl Socket {
             Ok(0)
         });
     }
-
-    /// Drops it without a word.
-    fn forget(self) {
-        *self.tls() = ClientConnection::new(
-            Arc::clone(&PARTIES.client),
-            ServerName::try_from("localhost").unwrap(),
-        )
-        .unwrap()
-        .into();
-    }
 }
 
 impl Read for Socket {
     /// The end without a close_notify is an error.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut records = [0; 16 << 10];
         loop {
             match self.tls().reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 read => return read,
             }
-            let length = self.stream.read(&mut records)?;
-            let mut arrived = &records[..length];
-            let mut tls = self.tls();
-            loop {
-                tls.read_tls(&mut arrived)?;
-                tls.process_new_packets().map_err(io::Error::other)?;
-                if arrived.is_empty() {
-                    break;
+            if self.unopened.is_empty() {
+                let mut records = [0; 16 << 10];
+                match self.stream.read(&mut records) {
+                    Ok(length) => self.unopened.extend(&records[..length]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(error),
                 }
             }
+            // As much as it takes, and no more before that is read; nothing at all is the end.
+            let mut tls = self.tls.lock().unwrap();
+            tls.read_tls(&mut self.unopened)?;
+            tls.process_new_packets().map_err(io::Error::other)?;
         }
     }
 }
@@ -222,7 +262,8 @@ impl Write for Socket {
 /// The last one says that this is the end, as far as there is room.
 impl Drop for Socket {
     fn drop(&mut self) {
-        if Arc::strong_count(&self.tls) == 1 && !self.tls().is_handshaking() {
+        let is_last = Arc::strong_count(&self.tls) == 1;
+        if is_last && !self.is_silent.load(Relaxed) && !self.tls().is_handshaking() {
             let _ = self.stream.set_write_timeout(Some(Duration::from_millis(10)));
             self.end();
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use evenkeel::{
-    Connection, Listener, Proxy,
+    Connection, Listener, Proxy, Relay,
     shard::Shard,
     tls::{
         self, ClientCredentials, ServerCredentials,
@@ -17,6 +17,7 @@ use evenkeel::{
 };
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName},
 };
 
@@ -52,7 +53,9 @@ impl Server {
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        let mut config = ClientConfig::builder_with_protocol_versions(versions)
+        let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_protocol_versions(versions)
+            .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.enable_secret_extraction = true;
@@ -61,7 +64,7 @@ impl Server {
 }
 
 /// Sends back what comes, and ends when the client does.
-async fn send_back(mut connection: Connection) {
+pub(crate) async fn send_back(mut connection: Connection) {
     loop {
         match connection.receive().await {
             Ok(Some(chunk)) => connection.start_send(chunk).unwrap(),
@@ -80,6 +83,16 @@ pub(crate) fn echo(credentials: ServerCredentials) -> (Proxy, SocketAddr) {
     let builder = Proxy::builder().capabilities(kernel::capabilities()).shards(1);
     let proxy = builder.listener(listener).start().unwrap();
     let address = proxy.local_addr("echo").unwrap();
+    (proxy, address)
+}
+
+/// A relay that speaks TLS to its upstream.
+pub(crate) fn relay(upstream: SocketAddr, credentials: ClientCredentials) -> (Proxy, SocketAddr) {
+    let relay = Relay::to([upstream.to_string()]).cluster("secured").tls(credentials);
+    let listener = Listener::bind("127.0.0.1:0").unwrap().named("plain").serve(relay);
+    let builder = Proxy::builder().capabilities(kernel::capabilities()).shards(1);
+    let proxy = builder.listener(listener).start().unwrap();
+    let address = proxy.local_addr("plain").unwrap();
     (proxy, address)
 }
 

@@ -172,9 +172,9 @@ impl Exchange {
         }
     }
 
-    /// Writes the alert that rustls has made of an error.
+    /// Writes the alert that rustls has made of an error. What was received stays, as rustls may know
+    /// of messages in it; it does not look at them any more.
     fn write_alert<S: Side>(&mut self, side: &mut S, output: &mut Output) {
-        self.received.clear();
         // A few records at most: what was to be sent before, and the alert.
         for _ in 0..16 {
             match self.process(side, output) {
