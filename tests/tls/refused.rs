@@ -59,12 +59,14 @@ fn nobody_s(authority: &Authority) -> Vec<Case> {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
     });
     let revoked = with(|params| params.serial_number = Some(SerialNumber::from(REVOKED)));
-    let elsewhere = Authority::new("the authority").issue(Authority::workload(ALICE));
+    let elsewhere = Authority::new("elsewhere").issue(Authority::workload(ALICE));
+    let namesake = Authority::new("the authority").issue(Authority::workload(ALICE));
     let itself = Issued::by_itself(Authority::workload(ALICE));
     use AlertDescription as Alert;
     use HandshakeFailure as Reason;
     vec![
-        ("another authority of that name", elsewhere, Alert::UnknownCA, Reason::UnknownCa),
+        ("another authority", elsewhere, Alert::UnknownCA, Reason::UnknownCa),
+        ("one of that name", namesake, Alert::DecryptError, Reason::BadSignature),
         ("self-signed", itself, Alert::UnknownCA, Reason::UnknownCa),
         ("expired", authority.issue(expired), Alert::CertificateExpired, Reason::Expired),
         ("not yet valid", authority.issue(early), Alert::CertificateExpired, Reason::NotYetValid),

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use rustls::{
-    AlertDescription, Error,
+    AlertDescription, Error, PeerIncompatible,
     pki_types::CertificateDer,
     unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError},
 };
@@ -75,7 +75,10 @@ pub(super) async fn drive<S: Side>(
             Ok(Next::Done) => exchange.receive(stream).await?,
             Ok(Next::Closed) => return Err(HandshakeError::Closed),
             Err(error) => {
-                exchange.write_alert(&mut side, &mut output);
+                match is_of_an_old_client(&error) {
+                    true => output.extend_from_slice(&PROTOCOL_VERSION_ALERT),
+                    false => exchange.write_alert(&mut side, &mut output),
+                }
                 refuse(stream, output).await;
                 return Err(HandshakeError::Refused(error));
             }
@@ -97,6 +100,15 @@ pub(super) async fn drive<S: Side>(
     }
     stream.set_layer(RecordLayer::new(keys, established, exchange.data, exchange.received));
     Ok(())
+}
+
+/// The alert protocol_version (RFC 8446 section 6.2), before there are keys.
+const PROTOCOL_VERSION_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 70];
+
+/// Whether a client knows no version that is spoken here. rustls misses in its ClientHello what only
+/// TLS 1.2 has (signature_algorithms, RFC 5246 section 7.4.1.4.1) before it looks at the version.
+fn is_of_an_old_client(error: &Error) -> bool {
+    matches!(error, Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired))
 }
 
 /// Sends the alert, and waits until it has been read: to close with bytes unread would reset the
@@ -172,11 +184,11 @@ impl Exchange {
         }
     }
 
-    /// Writes the alert that rustls has made of an error. What was received stays, as rustls may know
-    /// of messages in it; it does not look at them any more.
+    /// Writes the alert that rustls has made of an error, and what was to be sent before it. What was
+    /// received stays, as rustls may know of messages in it; and rustls is not asked for more than it
+    /// has, since it would look at them.
     fn write_alert<S: Side>(&mut self, side: &mut S, output: &mut Output) {
-        // A few records at most: what was to be sent before, and the alert.
-        for _ in 0..16 {
+        while side.common().wants_write() {
             match self.process(side, output) {
                 Ok(Next::Again) => {}
                 _ => return,
