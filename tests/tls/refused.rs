@@ -4,7 +4,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use evenkeel::{
@@ -29,7 +29,7 @@ use rustls::{
 
 use crate::{
     authority::{Authority, Issued},
-    stage::{echo, relay},
+    stage::{echo, eventually, relay},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -150,14 +150,6 @@ fn ask(address: SocketAddr, config: ClientConfig) -> Option<Error> {
     let name = ServerName::try_from("localhost").unwrap();
     let tls = ClientConnection::new(Arc::new(config), name).unwrap();
     end_of(tls.into(), TcpStream::connect(address).unwrap())
-}
-
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

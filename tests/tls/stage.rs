@@ -4,7 +4,8 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use evenkeel::{
@@ -114,4 +115,13 @@ pub(crate) fn exchange(stream: &mut (impl Read + Write), message: &[u8]) {
     let mut answer = vec![0; message.len()];
     stream.read_exact(&mut answer).unwrap();
     assert!(answer == message);
+}
+
+/// Waits until a condition holds, for at most 20 s: a busy machine is no failure.
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
 }
