@@ -209,10 +209,10 @@ fn lines_tell_what_tls_has_settled() {
         ("%REQUESTED_SERVER_NAME% %DOWNSTREAM_TLS_VERSION%", "a.example TLSv1.3"),
         ("%DOWNSTREAM_TLS_CIPHER% %UPSTREAM_TLS_CIPHER%", "TLS_AES_128_GCM_SHA256 -"),
         ("%DOWNSTREAM_PEER_URI_SAN%", "spiffe://td/a,https://\\x22x\\x20y"),
-        ("\"%DOWNSTREAM_PEER_URI_SAN%:9\"", "\"spiffe://\""),
+        ("\"%DOWNSTREAM_PEER_URI_SAN:9%\"", "\"spiffe://\""),
         ("\"%DOWNSTREAM_PEER_SUBJECT%\"", "\"CN=a,O=\\x5c\\x22b\\x5c\\x22 c\""),
         ("%DOWNSTREAM_PEER_ISSUER% %DOWNSTREAM_PEER_SERIAL%", "CN=ca 0aff"),
-        ("%DOWNSTREAM_PEER_FINGERPRINT_256%:4 %DOWNSTREAM_PEER_DNS_SAN%", "abab -"),
+        ("%DOWNSTREAM_PEER_FINGERPRINT_256:4% %DOWNSTREAM_PEER_DNS_SAN%", "abab -"),
         ("%DOWNSTREAM_LOCAL_URI_SAN% %UPSTREAM_PEER_URI_SAN%", "- -"),
     ] {
         assert_eq!(custom(format, &entry), line, "{format}");
