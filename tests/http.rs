@@ -40,6 +40,8 @@ mod pool;
 mod requests;
 #[path = "http/stage.rs"]
 mod stage;
+#[path = "http/plain.rs"]
+mod transport;
 #[path = "http/upgrades.rs"]
 mod upgrades;
 #[path = "http/wire.rs"]

@@ -6,11 +6,15 @@
 use std::{
     any::Any,
     io,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use super::{socket::Socket, stream::Leaves};
-use crate::ring::{Chunk, Payload};
+use crate::{
+    ring::{Chunk, Payload},
+    telemetry::access_log::TlsSession,
+};
 
 /// A protocol on top of a socket that carries a stream of bytes again.
 pub(crate) trait Layer: Any {
@@ -20,6 +24,9 @@ pub(crate) trait Layer: Any {
         socket: &Socket,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<Chunk>>>;
+
+    /// What its handshake has settled.
+    fn session(&self) -> Arc<dyn TlsSession>;
 
     /// Puts bytes back, to be received first.
     fn unreceive(&self, chunk: Chunk);

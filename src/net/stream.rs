@@ -6,6 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -16,6 +17,7 @@ use crate::{
         delivery::Delivery,
         dial::{DialError, UpstreamOptions},
     },
+    telemetry::access_log::TlsSession,
 };
 
 /// A connected stream socket (TCP or Unix) on this thread's executor, or what TLS makes of one.
@@ -80,6 +82,17 @@ impl Stream {
     pub(crate) fn layer<L: Layer>(&self) -> Option<&L> {
         let layer: &dyn std::any::Any = self.layer.as_deref()?.as_ref();
         layer.downcast_ref()
+    }
+
+    /// Whether there is TLS between the socket and those who receive and send.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_secured(&self) -> bool {
+        self.layer.is_some()
+    }
+
+    /// What the handshake of TLS has settled, for the access log; `None` where there is no TLS.
+    pub(crate) fn tls_session(&self) -> Option<Arc<dyn TlsSession>> {
+        self.layer.as_ref().map(|layer| layer.session())
     }
 
     /// The next bytes; `None` once the peer has ended its direction.

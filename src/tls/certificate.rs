@@ -16,6 +16,7 @@ use x509_cert::{
 };
 
 use super::{SpiffeId, provider::sha256};
+use crate::telemetry::access_log::CertificateFacts;
 
 /// The facts of one certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -133,6 +134,18 @@ impl Certificate {
     /// The SHA-256 of its DER, in hexadecimal, lower case.
     pub fn sha256(&self) -> String {
         hex(&self.sha256)
+    }
+
+    /// What access logs say about it.
+    pub(super) fn facts(&self) -> CertificateFacts<'_> {
+        CertificateFacts {
+            subject: &self.subject,
+            issuer: &self.issuer,
+            serial: &self.serial,
+            uri_names: &self.uri_names,
+            dns_names: &self.dns_names,
+            sha256: &self.sha256,
+        }
     }
 
     /// What its key may be used for.

@@ -107,7 +107,7 @@ fn large_bodies_arrive_whole_and_the_connection_goes_on() {
 const ENDLESS: usize = 256 << 20;
 
 /// Writes until nobody takes any more; how much was taken is in `written`.
-fn flood(mut stream: std::net::TcpStream, written: &AtomicUsize) {
+fn flood(mut stream: crate::transport::Socket, written: &AtomicUsize) {
     let piece = vec![b'x'; 64 << 10];
     stream.set_write_timeout(Some(Duration::from_millis(1500))).unwrap();
     while written.load(Relaxed) < ENDLESS {

@@ -4,11 +4,12 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use evenkeel::{
-    Connection, Listener, Proxy,
+    Connection, Listener, Proxy, Relay,
     shard::Shard,
     tls::{
         self, ClientCredentials, ServerCredentials,
@@ -17,6 +18,7 @@ use evenkeel::{
 };
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName},
 };
 
@@ -52,7 +54,9 @@ impl Server {
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        let mut config = ClientConfig::builder_with_protocol_versions(versions)
+        let mut config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_protocol_versions(versions)
+            .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.enable_secret_extraction = true;
@@ -61,7 +65,7 @@ impl Server {
 }
 
 /// Sends back what comes, and ends when the client does.
-async fn send_back(mut connection: Connection) {
+pub(crate) async fn send_back(mut connection: Connection) {
     loop {
         match connection.receive().await {
             Ok(Some(chunk)) => connection.start_send(chunk).unwrap(),
@@ -83,6 +87,16 @@ pub(crate) fn echo(credentials: ServerCredentials) -> (Proxy, SocketAddr) {
     (proxy, address)
 }
 
+/// A relay that speaks TLS to its upstream.
+pub(crate) fn relay(upstream: SocketAddr, credentials: ClientCredentials) -> (Proxy, SocketAddr) {
+    let relay = Relay::to([upstream.to_string()]).cluster("secured").tls(credentials);
+    let listener = Listener::bind("127.0.0.1:0").unwrap().named("plain").serve(relay);
+    let builder = Proxy::builder().capabilities(kernel::capabilities()).shards(1);
+    let proxy = builder.listener(listener).start().unwrap();
+    let address = proxy.local_addr("plain").unwrap();
+    (proxy, address)
+}
+
 /// A client of rustls's own.
 pub(crate) fn client(
     address: SocketAddr,
@@ -101,4 +115,13 @@ pub(crate) fn exchange(stream: &mut (impl Read + Write), message: &[u8]) {
     let mut answer = vec![0; message.len()];
     stream.read_exact(&mut answer).unwrap();
     assert!(answer == message);
+}
+
+/// Waits until a condition holds, for at most 20 s: a busy machine is no failure.
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
 }

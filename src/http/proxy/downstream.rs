@@ -12,6 +12,7 @@ use crate::{
     http::{
         RequestHead, ResponseHead,
         h1::HeadLimits,
+        route::Scheme,
         wire::{Incoming, Outgoing},
     },
     ring::Nanoseconds,
@@ -82,6 +83,11 @@ impl Downstream {
         self.client
     }
 
+    /// How the client has asked for what it asks for.
+    pub(super) fn scheme(&self) -> Scheme {
+        if self.connection.is_secured() { Scheme::Https } else { Scheme::Http }
+    }
+
     /// Drops what is left of a request's body, and says whether that was all of it. It does not
     /// wait for bytes.
     pub(super) fn rest_is_here(&mut self) -> bool {
@@ -105,7 +111,11 @@ impl Downstream {
 
     /// Waits until the kernel has all that the client was sent, for at most `limit`. A connection
     /// that is dropped before is reset, so that nobody takes a part of an answer for the whole.
+    /// Over TLS the client is told that this is the end.
     pub(super) async fn flush(&mut self, limit: Option<Duration>) {
+        if self.connection.is_secured() {
+            self.connection.finish();
+        }
         let flushing = self.connection.flush();
         // Where it fails or takes too long, the drop resets.
         let _ = match limit {

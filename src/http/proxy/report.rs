@@ -33,10 +33,17 @@ impl<F: Filter> Serving<'_, F> {
         let route = request.and_then(|(work, _)| noted(&work.route));
         let mut outcome = outcome_of(record, cluster, route, deadline);
         outcome.transport_failure = failure.as_deref();
+        let downstream_tls = match self.exchanges.is_logged() {
+            true => downstream.connection.tls_session(),
+            false => None,
+        };
+        let upstream_tls = record.upstream_tls.borrow();
         let mut entry = Entry::new(&outcome);
         if self.exchanges.is_logged() {
             entry.downstream_remote = downstream.client();
             entry.downstream_local = downstream.connection.server_address().ok().flatten();
+            entry.downstream_tls = downstream_tls.as_deref();
+            entry.upstream_tls = upstream_tls.as_deref();
             entry.request = request.map(|(work, _)| Request {
                 original_path: noted(&work.original_path).map(str::as_bytes),
                 ..logged(&work.request)

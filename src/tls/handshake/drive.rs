@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use rustls::{
-    AlertDescription, Error,
+    AlertDescription, Error, PeerIncompatible,
     pki_types::CertificateDer,
     unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError},
 };
@@ -16,6 +16,7 @@ use crate::{
     tls::{
         Established, PeerIdentity, Reason,
         client_hello::Reader,
+        established::Used,
         record::{Keys, RecordLayer, give_up},
     },
 };
@@ -39,12 +40,13 @@ enum Next {
 }
 
 /// Runs the handshake to its end, and puts its records between the socket and the stream. `hello`
-/// reads what a client asks for. `judge` is asked about the peer's certificates, also where a session
+/// reads what a client asks for, `used` is what is shown to the peer. `judge` is asked about the peer's certificates, also where a session
 /// is resumed and rustls asks nobody.
 pub(super) async fn drive<S: Side>(
     stream: &mut Stream,
     mut side: S,
     mut hello: Option<Reader>,
+    used: Used,
     judge: impl FnOnce(&[CertificateDer<'_>]) -> Result<Option<PeerIdentity>, Reason>,
 ) -> Result<(), HandshakeError> {
     let mut server_name = None;
@@ -73,7 +75,10 @@ pub(super) async fn drive<S: Side>(
             Ok(Next::Done) => exchange.receive(stream).await?,
             Ok(Next::Closed) => return Err(HandshakeError::Closed),
             Err(error) => {
-                exchange.write_alert(&mut side, &mut output);
+                match is_of_an_old_client(&error) {
+                    true => output.extend_from_slice(&PROTOCOL_VERSION_ALERT),
+                    false => exchange.write_alert(&mut side, &mut output),
+                }
                 refuse(stream, output).await;
                 return Err(HandshakeError::Refused(error));
             }
@@ -84,7 +89,7 @@ pub(super) async fn drive<S: Side>(
         Ok(peer) => (peer, None),
         Err(reason) => (None, Some(reason)),
     };
-    let established = Established::new(side.common(), server_name, peer);
+    let established = Established::new(side.common(), server_name, peer, used);
     let established = established.ok_or(HandshakeError::Refused(Error::HandshakeNotComplete))?;
     let (secrets, kernel) = side.into_kernel().map_err(HandshakeError::Refused)?;
     let mut keys = Keys::new(kernel, secrets).map_err(HandshakeError::Refused)?;
@@ -95,6 +100,15 @@ pub(super) async fn drive<S: Side>(
     }
     stream.set_layer(RecordLayer::new(keys, established, exchange.data, exchange.received));
     Ok(())
+}
+
+/// The alert protocol_version (RFC 8446 section 6.2), before there are keys.
+const PROTOCOL_VERSION_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 70];
+
+/// Whether a client knows no version that is spoken here. rustls misses in its ClientHello what only
+/// TLS 1.2 has (signature_algorithms, RFC 5246 section 7.4.1.4.1) before it looks at the version.
+fn is_of_an_old_client(error: &Error) -> bool {
+    matches!(error, Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired))
 }
 
 /// Sends the alert, and waits until it has been read: to close with bytes unread would reset the
@@ -170,10 +184,10 @@ impl Exchange {
         }
     }
 
-    /// Writes the alert that rustls has made of an error.
+    /// Writes the alert that rustls has made of an error, and what was to be sent before it. What was
+    /// received stays, as rustls may know of messages in it; and rustls is not asked for more than it
+    /// has, since it would look at them.
     fn write_alert<S: Side>(&mut self, side: &mut S, output: &mut Output) {
-        // No further than to the alert: rustls must not see the bytes again that it has refused. They
-        // stay where they are, for it knows messages behind them by their places.
         while side.common().wants_write() {
             match self.process(side, output) {
                 Ok(Next::Again) => {}

@@ -14,7 +14,9 @@ use std::{fmt, io, sync::Arc};
 
 use rustls::{Error, client::UnbufferedClientConnection, server::UnbufferedServerConnection};
 
-use super::{ClientCredentials, Reason, ServerCredentials, client_hello::Reader};
+use super::{
+    ClientCredentials, Reason, ServerCredentials, client_hello::Reader, established::Used,
+};
 use crate::net::Stream;
 
 /// Why there is no connection.
@@ -92,7 +94,8 @@ pub async fn accept(
     let connection = UnbufferedServerConnection::new(Arc::clone(snapshot.config()))
         .map_err(HandshakeError::Refused)?;
     let hello = Some(Reader::default());
-    Box::pin(drive::drive(stream, connection, hello, |peer| snapshot.judge(peer))).await
+    let used = Used::Server(Arc::clone(&snapshot));
+    Box::pin(drive::drive(stream, connection, hello, used, |peer| snapshot.judge(peer))).await
 }
 
 /// Makes a TLS connection of a stream, as its client. See [`accept`].
@@ -116,5 +119,6 @@ pub async fn connect(
     let config = Arc::clone(snapshot.config());
     let connection = UnbufferedClientConnection::new(config, credentials.server_name())
         .map_err(HandshakeError::Refused)?;
-    Box::pin(drive::drive(stream, connection, None, |peer| snapshot.judge(peer))).await
+    let used = Used::Client(Arc::clone(&snapshot));
+    Box::pin(drive::drive(stream, connection, None, used, |peer| snapshot.judge(peer))).await
 }

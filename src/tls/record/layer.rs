@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -17,13 +18,14 @@ use super::{
 use crate::{
     net::{Layer, Leaves, Socket},
     ring::{Chunk, Output, Payload},
+    telemetry::access_log::TlsSession,
     tls::Established,
 };
 
 /// TLS on an established connection.
 pub(in crate::tls) struct RecordLayer {
     session: RefCell<Session>,
-    established: Established,
+    established: Arc<Established>,
 }
 
 struct Session {
@@ -58,10 +60,10 @@ impl RecordLayer {
             receiving: Receiving::Open,
             finished: false,
         };
-        RecordLayer { session: RefCell::new(session), established }
+        RecordLayer { session: RefCell::new(session), established: Arc::new(established) }
     }
 
-    pub(in crate::tls) fn established(&self) -> &Established {
+    pub(in crate::tls) fn established(&self) -> &Arc<Established> {
         &self.established
     }
 }
@@ -138,6 +140,10 @@ impl Layer for RecordLayer {
                 None => session.receiving = Receiving::Failed(StreamError::Truncated),
             }
         }
+    }
+
+    fn session(&self) -> Arc<dyn TlsSession> {
+        Arc::clone(self.established()) as Arc<dyn TlsSession>
     }
 
     fn unreceive(&self, chunk: Chunk) {

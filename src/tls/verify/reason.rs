@@ -93,6 +93,8 @@ fn of_incompatible(what: &PeerIncompatible) -> Reason {
         PeerIncompatible::NoSignatureSchemesInCommon
         | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => Reason::BadSignature,
         PeerIncompatible::SupportedVersionsExtensionRequired
+        // Every client of TLS 1.2 and newer sends it.
+        | PeerIncompatible::SignatureAlgorithmsExtensionRequired
         | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled
         | PeerIncompatible::Tls13RequiredForQuic
