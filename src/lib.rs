@@ -66,6 +66,7 @@ pub use self::{
     listener::{Limits, Listener, Pattern, PatternError},
     proxy::{AcceptorPlacement, BoundListener, Builder, Drain, Drained, Pin, Proxy, Reload},
     relay::Relay,
+    ring::{Driver, DriverInUse},
     service::{Service, ServiceFactory},
 };
 

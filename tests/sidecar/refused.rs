@@ -78,37 +78,10 @@ fn older_kernels_are_imitated() {
 #[test]
 fn io_uring_denied_by_seccomp() {
     let output = run(&plain(echo()), |command| {
-        // SAFETY: between fork and exec `deny_io_uring` makes system calls and allocates nothing.
-        unsafe { command.pre_exec(deny_io_uring) }
+        // SAFETY: between fork and exec `refuse_io_uring` makes system calls and allocates nothing.
+        unsafe { command.pre_exec(|| seccomp::refuse_io_uring(libc::EPERM)) }
     });
     let said = said(&output);
     assert!(said.contains("sidecar: io_uring_setup is refused by a seccomp filter"), "{said}");
     assert!(said.contains("seccomp profile that allows"), "the remedy: {said}");
-}
-
-/// Installs a seccomp filter that answers io_uring_setup(2) with EPERM, as container runtimes do.
-fn deny_io_uring() -> io::Result<()> {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const SKIP_UNLESS_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let line = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
-    let mut filter = [
-        // The number of the system call is the first field of `seccomp_data`.
-        line(LOAD, 0, 0),
-        line(SKIP_UNLESS_EQUAL, 1, libc::SYS_io_uring_setup as u32),
-        line(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        line(RETURN, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: PR_SET_NO_NEW_PRIVS takes plain numbers.
-    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel copies the program, which lives until the call returns, and checks it.
-    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }
-        != 0
-    {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
