@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use ::evenkeel::AcceptorPlacement;
+use ::evenkeel::{AcceptorPlacement, Driver, Proxy};
 
 use crate::bare_ring;
 use crate::evenkeel;
@@ -32,6 +32,8 @@ pub(crate) enum Contestant {
     Evenkeel,
     /// The library with its acceptor on the shard, rather than on a thread of its own.
     EvenkeelOnShard,
+    /// The library without io_uring.
+    EvenkeelEpoll,
     Nginx,
     Haproxy,
     /// A program with its arguments; `{listen}` and `{upstream}` stand for the addresses.
@@ -54,10 +56,14 @@ pub(crate) fn play(
     upstream: SocketAddr,
     shards: usize,
 ) -> io::Result<()> {
+    let own_thread = Proxy::builder().acceptor_placement(AcceptorPlacement::OwnThread);
+    let on_shard = Proxy::builder().acceptor_placement(AcceptorPlacement::OnShard);
+    let epoll = Proxy::builder().driver(Driver::Epoll);
     let work = match role {
         "bare-ring" => bare_ring::run(listen, upstream)?,
-        "evenkeel" => evenkeel::run(listen, upstream, shards, AcceptorPlacement::OwnThread)?,
-        "evenkeel-on-shard" => evenkeel::run(listen, upstream, shards, AcceptorPlacement::OnShard)?,
+        "evenkeel" => evenkeel::run(listen, upstream, shards, own_thread)?,
+        "evenkeel-on-shard" => evenkeel::run(listen, upstream, shards, on_shard)?,
+        "evenkeel-epoll" => evenkeel::run(listen, upstream, shards, epoll)?,
         _ => return Err(io::Error::other(format!("there is no role `{role}`"))),
     };
     println!("{work}");
@@ -71,12 +77,14 @@ impl Contestant {
             ("bare-ring", _) => Ok(Self::BareRing),
             ("evenkeel", _) => Ok(Self::Evenkeel),
             ("evenkeel-on-shard", _) => Ok(Self::EvenkeelOnShard),
+            ("evenkeel-epoll", _) => Ok(Self::EvenkeelEpoll),
             ("nginx", _) => Ok(Self::Nginx),
             ("haproxy", _) => Ok(Self::Haproxy),
             ("command", Some(command)) => Ok(Self::Command(command.to_owned())),
             ("command", None) => Err("the contestant `command` needs --command".into()),
             _ => Err(format!(
-                "there is no contestant `{name}`: bare-ring, evenkeel, evenkeel-on-shard, nginx, haproxy, command"
+                "there is no contestant `{name}`: bare-ring, evenkeel, evenkeel-on-shard, \
+                 evenkeel-epoll, nginx, haproxy, command"
             )),
         }
     }
@@ -86,6 +94,7 @@ impl Contestant {
             Self::BareRing => "bare-ring",
             Self::Evenkeel => "evenkeel",
             Self::EvenkeelOnShard => "evenkeel-on-shard",
+            Self::EvenkeelEpoll => "evenkeel-epoll",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Command(command) => command.split_whitespace().next().unwrap_or("command"),
@@ -105,8 +114,7 @@ impl Contestant {
                 let program = command.get_program().display();
                 io::Error::new(error.kind(), format!("{program} could not be started: {error}"))
             })?;
-        let ends_with_input =
-            matches!(self, Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard);
+        let ends_with_input = !matches!(self, Self::Nginx | Self::Haproxy | Self::Command(_));
         let mut running = Running { child, address, ends_with_input, _files: files };
         running.await_listener(self.name())?;
         Ok(running)
@@ -119,7 +127,7 @@ impl Contestant {
         shards: usize,
     ) -> io::Result<(Command, Option<Scratch>)> {
         match self {
-            Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard => {
+            Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard | Self::EvenkeelEpoll => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["--role", self.name()]);
                 command.args(["--shards", &shards.to_string()]);

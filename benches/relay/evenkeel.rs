@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::net::SocketAddr;
 
-use evenkeel::{AcceptorPlacement, Listener, Proxy, Relay};
+use evenkeel::{Builder, Listener, Relay};
 
 use crate::work::{Work, largest_over_mean, thread_times};
 
@@ -15,13 +15,12 @@ pub(crate) fn run(
     listen: SocketAddr,
     upstream: SocketAddr,
     shards: usize,
-    placement: AcceptorPlacement,
+    builder: Builder,
 ) -> io::Result<Work> {
     let listener = Listener::bind(&listen.to_string())
         .map_err(io::Error::other)?
         .serve(Relay::to([upstream.to_string()]));
-    let builder = Proxy::builder().shards(shards).acceptor_placement(placement);
-    let proxy = builder.listener(listener).start().map_err(io::Error::other)?;
+    let proxy = builder.shards(shards).listener(listener).start().map_err(io::Error::other)?;
     io::stdin().read_to_end(&mut Vec::new())?;
     let times = thread_times(is_shard)?;
     let cells: Vec<_> = (0..shards).map(|shard| proxy.registry().shard(shard)).collect();

@@ -47,8 +47,8 @@ const USAGE: &str = "\
 usage: cargo bench --bench relay -- [OPTIONS]
 
   --scenario small|bulk|churn|idle   what is put on the relays (without: a smoke run)
-  --a NAME, --b NAME                 bare-ring, evenkeel, evenkeel-on-shard, nginx, haproxy or command; --a is
-                                     bare-ring unless given, and runs alone without --b
+  --a NAME, --b NAME                 bare-ring, evenkeel, evenkeel-on-shard, evenkeel-epoll, nginx, haproxy or
+                                     command; --a is bare-ring unless given, and runs alone without --b
   --command 'PROGRAM ARGUMENTS'      what `command` runs; {listen} and {upstream} stand for the
                                      addresses
   --pairs N                          runs of each (20; idle: 1)
