@@ -40,12 +40,14 @@
 //! out when accepting stops.
 
 mod doorbell;
+mod outgoing;
 #[cfg(test)]
 mod tests;
 mod transfer;
 mod watch;
 
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
@@ -64,6 +66,7 @@ use rustix::{
 
 use self::{
     doorbell::Bell,
+    outgoing::Outgoing,
     watch::{State, Watches},
 };
 use super::{
@@ -90,6 +93,8 @@ pub(crate) struct EpollDriver {
     bell: Arc<Bell>,
     pools: Vec<Rc<Pool>>,
     watches: Watches,
+    /// The sends that wait for room, by the index of their slots.
+    sending: HashMap<u32, Outgoing>,
     /// Slots whose sockets are to be served, each once, in order.
     due: Vec<u32>,
     /// Those of the turn under way; its memory is used again.
@@ -115,6 +120,7 @@ impl EpollDriver {
             bell,
             pools: pools.to_vec(),
             watches: Watches::default(),
+            sending: HashMap::new(),
             due: Vec::new(),
             serving: Vec::new(),
             done: Vec::new(),
@@ -129,6 +135,9 @@ impl EpollDriver {
         let Some(watch) = self.watches.get(key) else { return };
         if let Err(error) = watch.register(&self.epoll, key, interest) {
             watch.disarm(kind);
+            if kind == Kind::Send {
+                self.sending.remove(&key.index);
+            }
             self.finish(Token::new(key, kind), -error.raw_os_error().unwrap_or(libc::EIO));
         }
     }
@@ -151,9 +160,7 @@ impl EpollDriver {
         match socket2::SockRef::from(&fd).connect(address) {
             Ok(()) => self.finish(token, 0),
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-                if let Some(watch) = self.watches.get(key) {
-                    watch.arm(Kind::Connect);
-                }
+                self.watches.of(key, fd.as_raw_fd()).arm(Kind::Connect);
                 self.wait_for_edge(key, Kind::Connect, EventFlags::OUT);
             }
             Err(error) => self.finish(token, -error.raw_os_error().unwrap_or(libc::EIO)),
@@ -169,12 +176,29 @@ impl EpollDriver {
         self.make_due(key);
     }
 
-    /// Tries to send what the watch has, and waits for room where it cannot be sent.
-    fn start_send(&mut self, key: Key) {
+    /// Sends at once, and waits for room with what cannot be sent now.
+    fn start_send(&mut self, key: Key, fd: BorrowedFd<'_>, mut outgoing: Outgoing) {
+        if let Some(result) = outgoing.send(fd) {
+            return self.finish(Token::new(key, Kind::Send), result);
+        }
+        let watch = self.watches.of(key, fd.as_raw_fd());
+        watch.arm(Kind::Send);
+        watch.state.remove(State::WRITABLE);
+        self.sending.insert(key.index, outgoing);
+        self.wait_for_edge(key, Kind::Send, EventFlags::OUT);
+    }
+
+    fn go_on_sending(&mut self, key: Key) {
         let Some(watch) = self.watches.get(key) else { return };
-        match watch.send() {
-            Some(result) => self.finish(Token::new(key, Kind::Send), result),
-            None => self.wait_for_edge(key, Kind::Send, EventFlags::OUT),
+        if !watch.is_armed(Kind::Send) || !watch.state.has(State::WRITABLE) {
+            return;
+        }
+        watch.state.remove(State::WRITABLE);
+        let outgoing = self.sending.get_mut(&key.index);
+        if let Some(result) = outgoing.and_then(|outgoing| outgoing.send(watch.socket())) {
+            watch.disarm(Kind::Send);
+            self.sending.remove(&key.index);
+            self.finish(Token::new(key, Kind::Send), result);
         }
     }
 
@@ -223,24 +247,28 @@ impl EpollDriver {
 
     fn serve_due(&mut self, completions: &mut Vec<Completion>) {
         std::mem::swap(&mut self.due, &mut self.serving);
-        for index in self.serving.drain(..) {
-            let Some((key, watch)) = self.watches.at(index) else { continue };
+        let mut serving = std::mem::take(&mut self.serving);
+        for index in serving.drain(..) {
+            let Some(key) = self.watches.key(index) else { continue };
+            self.go_on_sending(key);
+            let Some(watch) = self.watches.get(key) else { continue };
             watch.state.remove(State::LISTED);
             watch.serve(key, &self.pools, completions);
             if watch.is_due() && watch.state.insert_new(State::LISTED) {
                 self.due.push(index);
             }
         }
+        self.serving = serving;
     }
 }
 
 impl Driver for EpollDriver {
     fn start(&mut self, token: Token, fd: BorrowedFd<'_>, operation: Operation) {
         let key = token.key();
-        let watch = self.watches.of(key, fd.as_raw_fd());
+        let number = fd.as_raw_fd();
         match operation {
             Operation::Accept => {
-                watch.arm(Kind::Accept);
+                self.watches.of(key, number).arm(Kind::Accept);
                 self.start_accept(key, fd);
             }
             Operation::Connect { address } => {
@@ -251,19 +279,17 @@ impl Driver for EpollDriver {
             }
             // Whether bytes are there already is known, or told by adding the socket.
             Operation::Receive { pool, limit, wait_first: _ } => {
-                watch.arm_receive(pool, limit);
+                self.watches.of(key, number).arm_receive(pool, limit);
                 self.start_receive(key);
             }
             Operation::Send { pointer, length } => {
-                watch.arm_send(watch::Outgoing::Bytes { pointer, length });
-                self.start_send(key);
+                self.start_send(key, fd, Outgoing::bytes(pointer, length));
             }
             Operation::SendVectored { message } => {
-                watch.arm_send(watch::Outgoing::Message(message));
-                self.start_send(key);
+                self.start_send(key, fd, Outgoing::message(message));
             }
             Operation::PollBroken => {
-                watch.arm(Kind::Poll);
+                self.watches.of(key, number).arm(Kind::Poll);
                 self.start_poll(key);
             }
         }
@@ -275,10 +301,12 @@ impl Driver for EpollDriver {
         if !watch.is_armed(kind) {
             return;
         }
-        let result = match watch.sent() {
-            sent if kind == Kind::Send && sent > 0 => sent,
-            _ => -libc::ECANCELED,
-        };
+        let mut result = -libc::ECANCELED;
+        if kind == Kind::Send
+            && let Some(outgoing) = self.sending.remove(&token.key().index)
+        {
+            result = outgoing.cancelled();
+        }
         if kind == Kind::Accept {
             watch.unregister(&self.epoll);
         }
@@ -304,8 +332,8 @@ impl Driver for EpollDriver {
         if !self.looked_away {
             self.look(if busy { Wait::No } else { wait })?;
         }
-        completions.append(&mut self.done);
         self.serve_due(completions);
+        completions.append(&mut self.done);
         Ok(())
     }
 

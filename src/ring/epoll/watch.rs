@@ -13,13 +13,6 @@ use rustix::{
 
 use crate::ring::driver::{Key, Kind};
 
-/// What a send has left, in the memory of the slot.
-#[derive(Clone, Copy)]
-pub(super) enum Outgoing {
-    Bytes { pointer: *const u8, length: u32 },
-    Message(*const libc::msghdr),
-}
-
 /// A set of the bits below.
 #[derive(Clone, Copy, Default)]
 pub(super) struct State(u8);
@@ -68,37 +61,26 @@ pub(super) struct Watch {
     /// The slot's, which stays open while one of its operations is in flight.
     fd: RawFd,
     /// A bit for each [`Kind`] of operation in flight.
-    armed: u16,
+    armed: u8,
     pub(super) state: State,
     /// Of the receive in flight: its pool, and the bytes that it may still receive.
     pub(super) pool: u8,
     pub(super) left: u32,
-    /// Of the send in flight.
-    pub(super) sent: u32,
-    pub(super) outgoing: Option<Outgoing>,
 }
 
-const _: () = assert!(size_of::<Watch>() <= 40, "an idle connection has two");
+const _: () = assert!(size_of::<Watch>() <= 16, "an idle connection has two");
 
 impl Watch {
-    const VACANT: Watch = Watch {
-        generation: u32::MAX,
-        fd: -1,
-        armed: 0,
-        state: State(0),
-        pool: 0,
-        left: 0,
-        sent: 0,
-        outgoing: None,
-    };
+    const VACANT: Watch =
+        Watch { generation: u32::MAX, fd: -1, armed: 0, state: State(0), pool: 0, left: 0 };
 
     pub(super) fn is_armed(&self, kind: Kind) -> bool {
-        self.armed & 1 << kind as u16 != 0
+        self.armed & bit_of(kind) != 0
     }
 
     pub(super) fn arm(&mut self, kind: Kind) {
         debug_assert!(!self.is_armed(kind), "one operation of a kind at a time");
-        self.armed |= 1 << kind as u16;
+        self.armed |= bit_of(kind);
         if kind == Kind::Accept {
             self.state.insert(State::READABLE);
         }
@@ -112,22 +94,8 @@ impl Watch {
         self.left = if limit == 0 { u32::MAX } else { limit };
     }
 
-    pub(super) fn arm_send(&mut self, outgoing: Outgoing) {
-        self.arm(Kind::Send);
-        self.sent = 0;
-        self.outgoing = Some(outgoing);
-    }
-
     pub(super) fn disarm(&mut self, kind: Kind) {
-        self.armed &= !(1 << kind as u16);
-        if kind == Kind::Send {
-            self.outgoing = None;
-        }
-    }
-
-    /// What the send in flight has sent so far.
-    pub(super) fn sent(&self) -> i32 {
-        i32::try_from(self.sent).unwrap_or(i32::MAX)
+        self.armed &= !bit_of(kind);
     }
 
     /// The socket. For as long as an operation is in flight.
@@ -226,11 +194,15 @@ impl Watches {
         self.0.get_mut(key.index as usize).filter(|watch| watch.generation == key.generation)
     }
 
-    /// The watch of a slot, whatever its use is now.
-    pub(super) fn at(&mut self, index: u32) -> Option<(Key, &mut Watch)> {
-        let watch = self.0.get_mut(index as usize)?;
-        Some((Key { index, generation: watch.generation }, watch))
+    /// The use of a slot that is watched now.
+    pub(super) fn key(&self, index: u32) -> Option<Key> {
+        let watch = self.0.get(index as usize)?;
+        Some(Key { index, generation: watch.generation })
     }
+}
+
+fn bit_of(kind: Kind) -> u8 {
+    1_u8.checked_shl(kind as u32).expect("the kinds of operations on sockets come first")
 }
 
 /// What epoll is to say of a slot's socket.

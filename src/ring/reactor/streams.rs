@@ -45,12 +45,18 @@ impl Reactor {
     }
 
     pub(crate) fn poll_connected(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with_stream(key, |stream| match stream.connected {
-            Some(0) => Poll::Ready(Ok(())),
-            Some(error) => Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
-            None => {
-                register(&mut stream.control_waker, cx);
-                Poll::Pending
+        self.with_stream(key, |stream| {
+            let Some(control) = &mut stream.control else { return Poll::Ready(Ok(())) };
+            match control.connected {
+                Some(0) => {
+                    stream.control = None;
+                    Poll::Ready(Ok(()))
+                }
+                Some(error) => Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
+                None => {
+                    register(&mut control.waker, cx);
+                    Poll::Pending
+                }
             }
         })
         .unwrap_or_else(|error| Poll::Ready(Err(error)))
@@ -164,7 +170,7 @@ impl Reactor {
             register(&mut stream.receive.waker, cx);
             return Poll::Pending;
         }
-        register(&mut stream.control_waker, cx);
+        register(&mut stream.control.get_or_insert_default().waker, cx);
         start_poll(entry, driver, key);
         Poll::Pending
     }
@@ -228,8 +234,9 @@ impl Reactor {
 impl Inner {
     fn start_connect(&mut self, fd: OwnedFd, address: socket2::SockAddr, credit: u32) -> Key {
         let mut stream = StreamSlot::new(credit, true);
+        let control = stream.control.get_or_insert_default();
         let address: *const socket2::SockAddr =
-            &raw const **stream.address.insert(Box::new(address));
+            &raw const **control.address.insert(Box::new(address));
         let key = self.slots.insert(Some(fd), Slot::Stream(stream));
         if let Some((entry, driver)) = self.entry(key) {
             entry.started(Kind::Connect);
