@@ -19,6 +19,8 @@ mod process;
 mod refused;
 #[path = "sidecar/reload.rs"]
 mod reload;
+#[path = "stage/seccomp.rs"]
+mod seccomp;
 mod sidecar_binary;
 #[path = "stage/origin.rs"]
 mod stage;

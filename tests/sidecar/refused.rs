@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "a seccomp filter is installed between fork and exec")]
 
 use std::{
-    fs, io,
+    fs,
     net::TcpListener,
     os::unix::process::CommandExt,
     process::{Command, Output},
@@ -11,6 +11,7 @@ use std::{
 use super::{
     origin::{echo, exchange},
     process::{HEAD, Sidecar, command, plain},
+    seccomp,
 };
 
 /// Runs a configuration that cannot start.
@@ -69,19 +70,52 @@ fn older_kernels_are_imitated() {
         let config = plain(echo());
         let sidecar =
             Sidecar::start_with(&config, |command| command.env("EVENKEEL_KERNEL", kernel));
-        let Some(sidecar) = sidecar else { return };
         exchange(&mut sidecar.connect("plain"), &[7; 100_000]);
         assert_eq!(sidecar.ask("GET", "/ready").status, 200);
     }
 }
 
+/// How the sidecar is run in a container whose runtime denies io_uring.
+fn denied(command: &mut Command, errno: i32) -> &mut Command {
+    // SAFETY: between fork and exec `refuse_io_uring` makes system calls and allocates nothing.
+    unsafe { command.pre_exec(move || seccomp::refuse_io_uring(errno)) }
+}
+
 #[test]
-fn io_uring_denied_by_seccomp() {
-    let output = run(&plain(echo()), |command| {
-        // SAFETY: between fork and exec `refuse_io_uring` makes system calls and allocates nothing.
-        unsafe { command.pre_exec(|| seccomp::refuse_io_uring(libc::EPERM)) }
-    });
-    let said = said(&output);
-    assert!(said.contains("sidecar: io_uring_setup is refused by a seccomp filter"), "{said}");
-    assert!(said.contains("seccomp profile that allows"), "the remedy: {said}");
+fn io_uring_that_must_be_and_is_denied_by_seccomp() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let config = format!("driver = 'io_uring'\n{}", plain(echo()));
+        let output = run(&config, |command| denied(command, errno));
+        let said = said(&output);
+        assert!(said.contains("sidecar: io_uring_setup is refused by a seccomp filter"), "{said}");
+        assert!(said.contains("seccomp profile that allows"), "the remedy: {said}");
+    }
+}
+
+#[test]
+fn io_uring_denied_by_seccomp_is_replaced() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let sidecar = Sidecar::start_with(&plain(echo()), |command| denied(command, errno));
+        exchange(&mut sidecar.connect("plain"), &[7; 100_000]);
+        let metrics = sidecar.ask("GET", "/metrics").body;
+        let info = "evenkeel_driver_info{driver=\"epoll\",reason=\"seccomp\"} 1";
+        assert!(metrics.contains(info), "{metrics}");
+        let shards = sidecar.ask("GET", "/shards").body;
+        assert!(shards.contains("\"driver\":\"epoll\""), "{shards}");
+        let log = sidecar.log();
+        let warnings = log.lines().filter(|line| line.contains("runs on epoll"));
+        let warnings: Vec<_> = warnings.collect();
+        assert_eq!(warnings.len(), 1, "{log}");
+        assert!(warnings[0].contains("seccomp profile that allows io_uring_setup"), "{log}");
+    }
+}
+
+#[test]
+fn epoll_by_configuration() {
+    let config = format!("driver = 'epoll'\n{}", plain(echo()));
+    let sidecar = Sidecar::start(&config);
+    exchange(&mut sidecar.connect("plain"), &[7; 100_000]);
+    let metrics = sidecar.ask("GET", "/metrics").body;
+    let info = "evenkeel_driver_info{driver=\"epoll\",reason=\"configured\"} 1";
+    assert!(metrics.contains(info), "{metrics}");
 }

@@ -6,10 +6,10 @@ use super::{
     address::{CpuList, Source},
     draft::{ClusterDraft, Draft, EndpointDraft, ListenerDraft, RouteDraft, TimeoutsDraft},
     schema::{
-        AccessLog, AccessLogFormat, Balance, Cluster, Config, Destination, Direction, Endpoint,
-        Fallback, HttpOptions, HttpTimeouts, Interception, Listener, ListenerTimeouts, LogFormat,
-        LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut, RelayTimeouts,
-        Route, Routing, Shards, Target, Unmatched,
+        AccessLog, AccessLogFormat, Balance, Cluster, Config, Destination, Direction, Driver,
+        Endpoint, Fallback, HttpOptions, HttpTimeouts, Interception, Listener, ListenerTimeouts,
+        LogFormat, LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut,
+        RelayTimeouts, Route, Routing, Shards, Target, Unmatched,
     },
 };
 
@@ -26,6 +26,7 @@ pub(super) fn build(draft: Draft<'_>, via: &[Option<usize>]) -> Option<Config> {
         shards: shards(draft.shards, draft.cpus),
         pin: draft.pin.unwrap_or(Pin::Auto),
         acceptors: draft.acceptors.unwrap_or(1),
+        driver: draft.driver.unwrap_or(Driver::Auto),
         balance: draft.balance.unwrap_or(Balance::LeastConnections),
         admin: draft.admin,
         telemetry: draft.telemetry,

@@ -7,14 +7,12 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Feature {
     Tls,
-    Epoll,
 }
 
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tls => "TLS",
-            Self::Epoll => "the epoll driver",
         })
     }
 }
@@ -53,6 +51,7 @@ pub(super) static ROOT: Keys = Keys {
         "cpus",
         "pin",
         "acceptors",
+        "driver",
         "balance",
         "admin",
         "telemetry",
@@ -64,7 +63,7 @@ pub(super) static ROOT: Keys = Keys {
         "route",
         "cluster",
     ],
-    later: &[("driver", Feature::Epoll)],
+    later: &[],
 };
 
 pub(super) static LIMITS: Keys = whole("[limits]", &["connections", "connections_per_shard"]);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use evenkeel::{
-    Drained, Error, Listener, Proxy,
+    Drained, DriverInUse, Error, Listener, Proxy,
     accept::Balance,
     http::{self, Routes},
     upstream::{cluster::Cluster, settings::ClusterSettings},
@@ -58,6 +58,11 @@ impl Stage {
             started => started?,
         };
         Ok(Stage { balance, outbound, inbound, address })
+    }
+
+    /// What both run on.
+    pub(super) fn driver(&self) -> &DriverInUse {
+        self.outbound.driver()
     }
 
     pub(super) fn balance(&self) -> &Balance {
