@@ -104,7 +104,6 @@ fn what_the_relay_refuses_is_not_served() {
 
 #[test]
 fn an_open_connection_is_served_as_soon_as_the_relay_connects() {
-    let name = "counted::an_open_connection_is_served_as_soon_as_the_relay_connects";
     let builder = two_shards();
     let proxy = builder.listener(listener("web").serve(relay(origin("hello")))).start().unwrap();
     let inside = visit(address(&proxy, "web")).unwrap();
@@ -115,7 +114,6 @@ fn an_open_connection_is_served_as_soon_as_the_relay_connects() {
 
 #[test]
 fn a_connection_without_its_proxy_header_is_served_and_closed() {
-    let name = "counted::a_connection_without_its_proxy_header_is_served_and_closed";
     let builder = two_shards();
     let relaying = relay(origin("hello"));
     let proxy = builder.listener(listener("web").proxy_protocol().serve(relaying)).start().unwrap();

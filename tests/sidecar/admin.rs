@@ -174,6 +174,6 @@ fn json_lines_are_json() {
     eventually("two lines", || sidecar.log().lines().count() >= 2);
     for line in sidecar.log().lines() {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(value["level"], "INFO", "{line}");
+        assert!(value["level"] == "INFO" || value["level"] == "WARN", "{line}");
     }
 }
