@@ -161,6 +161,8 @@ fn idle_connections_are_closed_in_time_each_by_its_clusters() {
     let origin = Origin::new(number);
     let stage = stage_with(&origin, |it| it.pool_idle(Some(Duration::from_millis(200))));
     assert_eq!(stage.ask(get("/")).text(), "0");
+    // It may still be on its way to the pool.
+    thread::sleep(Duration::from_millis(400));
     eventually("it has been closed", || pooled(&stage) == 0);
     assert_eq!(stage.ask(get("/")).text(), "1");
     let kept = stage_with(&origin, |it| it.pool_idle(None));
