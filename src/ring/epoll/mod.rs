@@ -171,6 +171,7 @@ impl EpollDriver {
         if let Err(error) = rustix::io::ioctl_fionbio(fd, true) {
             return self.finish(Token::new(key, Kind::Accept), -error.raw_os_error());
         }
+        self.watches.of(key, fd.as_raw_fd()).arm(Kind::Accept);
         self.wait_for_edge(key, Kind::Accept, EventFlags::empty());
         // After an error there may be more in the queue, of which no new edge tells.
         self.make_due(key);
@@ -204,7 +205,10 @@ impl EpollDriver {
 
     fn start_poll(&mut self, key: Key) {
         self.wait_for_edge(key, Kind::Poll, EventFlags::empty());
-        if self.watches.get(key).is_some_and(|watch| watch.state.has(State::BROKEN)) {
+        let Some(watch) = self.watches.get(key) else { return };
+        if watch.state.has(State::BROKEN) {
+            // It is news to this poll, though another one may have told of it.
+            watch.state.insert(State::BROKEN_NEWS);
             self.make_due(key);
         }
     }
@@ -267,10 +271,7 @@ impl Driver for EpollDriver {
         let key = token.key();
         let number = fd.as_raw_fd();
         match operation {
-            Operation::Accept => {
-                self.watches.of(key, number).arm(Kind::Accept);
-                self.start_accept(key, fd);
-            }
+            Operation::Accept => self.start_accept(key, fd),
             Operation::Connect { address } => {
                 // SAFETY: as `Operation` demands, the slot owns the address until the connect has
                 // completed, and changes nothing of it.
