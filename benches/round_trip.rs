@@ -16,7 +16,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use evenkeel::{
-    Connection, Listener, Proxy, Relay,
+    Connection, Driver, Listener, Proxy, Relay,
     runtime::{block_on, sleep, spawn},
     shard::Shard,
 };
@@ -28,9 +28,13 @@ mod origin;
 
 const MESSAGE: [u8; 64] = [7; 64];
 
+/// Each driver, and what it adds to the name of a benchmark. The first is io_uring where that may be
+/// used.
+const DRIVERS: [(Driver, &str); 2] = [(Driver::Auto, ""), (Driver::Epoll, "_epoll")];
+
 /// A proxy of one shard with one listener.
-fn proxy(listener: Listener) -> (Proxy, SocketAddr) {
-    let proxy = Proxy::builder().shards(1).listener(listener).start().unwrap();
+fn proxy(listener: Listener, driver: Driver) -> (Proxy, SocketAddr) {
+    let proxy = Proxy::builder().shards(1).driver(driver).listener(listener).start().unwrap();
     let address = proxy.local_addrs()[0].address.parse().unwrap();
     (proxy, address)
 }
@@ -43,13 +47,18 @@ fn exchange(stream: &mut TcpStream) {
 /// One connection, one message at a time.
 fn a_round_trip(c: &mut Criterion) {
     let origin = echo_origin();
-    let relay = Relay::to([origin.to_string()]);
-    let (_proxy, relayed) = proxy(Listener::bind("127.0.0.1:0").unwrap().serve(relay));
     let mut group = c.benchmark_group("round_trip");
-    for (name, address) in [("direct", origin), ("relayed", relayed)] {
+    let mut measure = |name: &str, address: SocketAddr| {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         group.bench_function(name, |b| b.iter(|| exchange(&mut stream)));
+    };
+    measure("direct", origin);
+    for (driver, suffix) in DRIVERS {
+        let relay = Relay::to([origin.to_string()]);
+        let listener = Listener::bind("127.0.0.1:0").unwrap().serve(relay);
+        let (_proxy, relayed) = proxy(listener, driver);
+        measure(&format!("relayed{suffix}"), relayed);
     }
 }
 
@@ -64,15 +73,18 @@ fn a_hand_off(c: &mut Criterion) {
             }
         }
     };
-    let (_proxy, address) = proxy(Listener::bind("127.0.0.1:0").unwrap().serve(echo));
-    c.bench_function("hand_off", |b| {
-        b.iter(|| {
-            let mut stream = TcpStream::connect(address).unwrap();
-            exchange(&mut stream);
-            // The server closes first, so that no port of the client's is left in TIME_WAIT.
-            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    for (driver, suffix) in DRIVERS {
+        let listener = Listener::bind("127.0.0.1:0").unwrap().serve(echo);
+        let (_proxy, address) = proxy(listener, driver);
+        c.bench_function(&format!("hand_off{suffix}"), |b| {
+            b.iter(|| {
+                let mut stream = TcpStream::connect(address).unwrap();
+                exchange(&mut stream);
+                // The server closes first, so that no port of the client's is left in TIME_WAIT.
+                assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+            });
         });
-    });
+    }
 }
 
 /// Runs `each` so often on an executor and gives the time, without that of the executor itself.

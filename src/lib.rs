@@ -27,6 +27,9 @@
 //! }
 //! ```
 //!
+//! Where io_uring is refused, by a container's seccomp profile for instance, all of it runs on epoll
+//! ([`Driver`]).
+//!
 //! A connection travels through the modules in this order: [`accept`] chooses its shard and counts it
 //! there, [`shard`] takes it in, [`original_dst`] says where it was going, a [`Listener`] finds what
 //! serves it, and that is a [`Relay`], an HTTP proxy (`http::proxy`, feature `http`) or a [`Service`]
@@ -68,6 +71,7 @@ pub use self::{
     listener::{Limits, Listener, Pattern, PatternError},
     proxy::{AcceptorPlacement, BoundListener, Builder, Drain, Drained, Pin, Proxy, Reload},
     relay::Relay,
+    ring::{Driver, DriverInUse},
     service::{Service, ServiceFactory},
 };
 

@@ -89,6 +89,7 @@ fn listeners_and_shards_are_json_of_a_fixed_shape() {
         ]
     };
     let shard = || routes::ShardRow {
+        driver: "io_uring",
         shard: 0,
         cpu: Some(3),
         connections: 7,
@@ -119,7 +120,7 @@ fn listeners_and_shards_are_json_of_a_fixed_shape() {
     let shards = request(address, "GET", "/shards").body;
     let shards: serde_json::Value = serde_json::from_str(&shards).unwrap();
     let row = |cpu: Option<u64>| {
-        serde_json::json!({"shard": 0, "cpu": cpu, "connections": 7,
+        serde_json::json!({"shard": 0, "driver": "io_uring", "cpu": cpu, "connections": 7,
         "weight": 9, "busy_ratio": 0.25, "free_buffers": 1000, "total": 80})
     };
     assert_eq!(shards, serde_json::json!({"shards": [row(Some(3)), row(None)]}));

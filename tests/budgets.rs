@@ -5,6 +5,8 @@
 
 #[path = "stage/alone.rs"]
 mod alone;
+#[path = "stage/driver.rs"]
+mod driver;
 #[cfg(feature = "http")]
 #[path = "budgets/http_allocations.rs"]
 mod http_allocations;

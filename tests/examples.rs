@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use evenkeel::ring::Capabilities;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// An example that cargo has built beside this test, or builds now if only this test was asked for.
@@ -34,15 +33,6 @@ fn example(name: &str) -> Command {
         folder
     });
     Command::new(folder.join(name))
-}
-
-/// Whether the test `name` can run here. Where not, says so, and fails in CI.
-fn possible(name: &str) -> bool {
-    let Err(refused) = Capabilities::probe() else { return true };
-    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{name} cannot run: {refused}");
-    // Not eprintln!, which the test runner would keep to itself.
-    std::io::stderr().write_all(format!("SKIPPED {name}: {refused}\n").as_bytes()).unwrap();
-    false
 }
 
 /// An example that runs until it is interrupted; killed if the test fails before.
@@ -99,9 +89,6 @@ fn summary(text: &str, balance: &str, proxy: &str) -> (Vec<u32>, u32) {
 
 #[test]
 fn the_demonstration_shows_an_uneven_and_an_even_proxy() {
-    if !possible("the_demonstration_shows_an_uneven_and_an_even_proxy") {
-        return;
-    }
     let output = example("sidecar").arg("--once").output().unwrap();
     let text = printed(&output);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -128,9 +115,6 @@ fn the_demonstration_shows_an_uneven_and_an_even_proxy() {
 
 #[test]
 fn the_demonstration_stays_up_for_curl_until_it_is_interrupted() {
-    if !possible("the_demonstration_stays_up_for_curl_until_it_is_interrupted") {
-        return;
-    }
     let mut demonstration = Running::start(&mut example("sidecar"));
     let text = demonstration.read_until("Ctrl-C");
     let urls: Vec<_> = text.lines().filter_map(|line| line.split("curl http://").nth(1)).collect();
@@ -164,9 +148,6 @@ fn get(address: &str, path: &str) -> String {
 
 #[test]
 fn the_relay_carries_every_byte_both_ways() {
-    if !possible("the_relay_carries_every_byte_both_ways") {
-        return;
-    }
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let upstream = origin.local_addr().unwrap().to_string();
     let mut relay = Running::start(example("relay").args(["127.0.0.1:0", &upstream]));
@@ -196,9 +177,6 @@ fn the_relay_carries_every_byte_both_ways() {
 
 #[test]
 fn bytes_pass_two_proxies_that_know_each_other() {
-    if !possible("bytes_pass_two_proxies_that_know_each_other") {
-        return;
-    }
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let upstream = origin.local_addr().unwrap().to_string();
     let mut mtls = Running::start(example("mtls").args(["127.0.0.1:0", &upstream]));
@@ -237,9 +215,6 @@ fn the_relay_says_what_is_wrong_with_its_arguments() {
 
 #[test]
 fn the_policy_of_two_choices_comes_close_to_even() {
-    if !possible("the_policy_of_two_choices_comes_close_to_even") {
-        return;
-    }
     let runs: Vec<Vec<u32>> = (0..8).map(|_| carried_by_two_choices()).collect();
     for carried in &runs {
         assert_eq!((carried.len(), carried.iter().sum::<u32>()), (4, 100), "{carried:?}");

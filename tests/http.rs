@@ -3,11 +3,6 @@
 
 #![cfg(feature = "http")]
 
-// First, for the macro.
-#[macro_use]
-#[path = "stage/io_uring.rs"]
-mod io_uring;
-
 #[path = "stage/alone.rs"]
 mod alone;
 #[path = "http/answers.rs"]
@@ -22,6 +17,8 @@ mod connect;
 mod cuts;
 #[path = "http/draining.rs"]
 mod draining;
+#[path = "stage/driver.rs"]
+mod driver;
 #[path = "http/failures.rs"]
 mod failures;
 #[path = "http/filters.rs"]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests, all of them: `tests/run.sh [options of cargo test]`.
+# The tests, all of them: `tests/run.sh [options of cargo test]`. Proxies run on epoll where io_uring
+# is refused; EVENKEEL_DRIVER=epoll says that it is refused on purpose.
 #
 # As root it installs with apt-get what they call and this machine lacks. A test that cannot run here
 # (no root, no io_uring, no package) is skipped and listed at the end with its reason; with CI=true

@@ -23,6 +23,8 @@ mod refused;
 mod reload;
 #[path = "sidecar/rotation.rs"]
 mod rotation;
+#[path = "stage/seccomp.rs"]
+mod seccomp;
 #[path = "sidecar/server_names.rs"]
 mod server_names;
 mod sidecar_binary;

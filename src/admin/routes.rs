@@ -86,6 +86,8 @@ pub fn listeners(
 pub struct ShardRow {
     /// Its index.
     pub shard: usize,
+    /// What carries out its operations, `io_uring` or `epoll`.
+    pub driver: &'static str,
     /// The CPU that it is pinned to, if it is.
     pub cpu: Option<usize>,
     /// Downstream connections that it carries.
@@ -100,8 +102,8 @@ pub struct ShardRow {
     pub total: u64,
 }
 
-/// The shards: `{"shards":[{"shard","cpu","connections","weight","busy_ratio","free_buffers",
-/// "total"}]}`, with null for the CPU of a shard that is not pinned.
+/// The shards: `{"shards":[{"shard","driver","cpu","connections","weight","busy_ratio",
+/// "free_buffers","total"}]}`, with null for the CPU of a shard that is not pinned.
 pub fn shards(
     list: impl Fn() -> Vec<ShardRow> + Send + Sync + 'static,
 ) -> impl Fn(&Request) -> Response + Send + Sync + 'static {
@@ -109,6 +111,7 @@ pub fn shards(
         let shard = |row: ShardRow| {
             Json::Object(vec![
                 ("shard", Json::integer(row.shard as u64)),
+                ("driver", Json::String(row.driver.to_owned())),
                 ("cpu", Json::optional(row.cpu, |cpu| Json::integer(cpu as u64))),
                 ("connections", Json::integer(row.connections)),
                 ("weight", Json::integer(row.weight)),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    ring::{Chunk, Key, Nanoseconds, Output, Payload},
+    ring::{CREDIT, Chunk, Key, Nanoseconds, Output, Payload},
     runtime::Executor,
     sys::{
         delivery::Delivery,
@@ -28,7 +28,7 @@ impl Socket {
     #[track_caller]
     pub(super) fn adopt(socket: OwnedFd) -> Socket {
         let executor = Executor::current();
-        let key = executor.reactor().adopt_stream(socket);
+        let key = executor.reactor().adopt_stream(socket, CREDIT);
         Socket { executor, key }
     }
 
@@ -37,7 +37,7 @@ impl Socket {
         options: &UpstreamOptions,
     ) -> Result<Socket, DialError> {
         let executor = Executor::current();
-        let key = executor.reactor().connect(destination, options)?;
+        let key = executor.reactor().connect(destination, options, CREDIT)?;
         Ok(Socket { executor, key })
     }
 

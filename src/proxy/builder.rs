@@ -1,10 +1,6 @@
 //! What a proxy is to be.
 
-use std::{
-    fmt,
-    num::NonZeroUsize,
-    sync::{Arc, mpsc},
-};
+use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use arc_swap::ArcSwap;
 
@@ -20,11 +16,12 @@ use crate::{
     error::Error,
     listener::{Limits, Listener, Table},
     original_dst::{Loops, WatchedAddresses},
-    ring::{Capabilities, Restrictions},
+    ring::{Capabilities, Driver, Restrictions},
     runtime::{Executor, spawn},
     shard::{
         self, Loads, Mailbox, Shared,
-        thread::{Buffers, RingSettings, ShardThread},
+        agreement::{Agreement, Buffers, DriverSettings, Seat},
+        thread::ShardThread,
     },
     sys::{
         cpu_quota,
@@ -81,6 +78,7 @@ pub struct Builder {
     admin: Vec<String>,
     telemetry: Vec<String>,
     routes: Vec<Route>,
+    driver: Driver,
     mask: Capabilities,
     restrictions: Restrictions,
     buffers: Buffers,
@@ -100,6 +98,7 @@ impl Default for Builder {
             admin: Vec::new(),
             telemetry: Vec::new(),
             routes: Vec::new(),
+            driver: Driver::Auto,
             mask: Capabilities::ALL,
             restrictions: Restrictions::default(),
             buffers: Buffers::default(),
@@ -195,6 +194,12 @@ impl Builder {
         self
     }
 
+    /// What carries out the operations of all threads. Default: [`Driver::Auto`].
+    pub fn driver(mut self, driver: Driver) -> Builder {
+        self.driver = driver;
+        self
+    }
+
     /// Uses no more of io_uring than this, as on an older kernel. Default: everything there is.
     pub fn capabilities(mut self, mask: Capabilities) -> Builder {
         self.mask = mask;
@@ -219,12 +224,11 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// When io_uring is refused, an address cannot be listened on, or the description contradicts
-    /// itself. Nothing is left running then.
+    /// When io_uring is asked for and refused, an address cannot be listened on, or the description
+    /// contradicts itself. Nothing is left running then.
     pub fn start(self) -> Result<Proxy, Error> {
         let admin = operators::parse("admin", &self.admin)?;
         let telemetry = operators::parse("telemetry", &self.telemetry)?;
-        let capabilities = Capabilities::probe()?.masked(self.mask);
         let placements = self.placements()?;
         let shard_count = placements.len();
         let settings = Settings {
@@ -271,22 +275,21 @@ impl Builder {
         ));
         // From here on, dropping the proxy stops what was started.
         let mut proxy = Proxy::new(Operators::new(Arc::clone(&running), self.routes));
-        let ring =
-            RingSettings { capabilities, restrictions: self.restrictions, buffers: self.buffers };
-        let (started, starts) = mpsc::channel();
+        let mut agreement = Agreement::new(DriverSettings {
+            driver: self.driver,
+            mask: self.mask,
+            restrictions: self.restrictions,
+            buffers: self.buffers,
+        });
         for (placement, remote) in placements.into_iter().zip(shards.iter()) {
             let thread = ShardThread {
                 remote: Arc::clone(remote),
                 all: Arc::clone(&shards),
                 shared: Arc::clone(&shared),
                 placement,
-                ring: ring.clone(),
+                seat: agreement.seat(),
             };
-            proxy.add_thread(thread.start(started.clone())?);
-        }
-        drop(started);
-        for _ in 0..shard_count {
-            starts.recv().map_err(|_| died_starting())??;
+            proxy.add_thread(thread.start()?);
         }
         for index in 0..acceptor_count {
             let start = StartAcceptor { index, running: Arc::clone(&running) };
@@ -298,9 +301,10 @@ impl Builder {
             if on_shard {
                 start.on_shard(&shards[index % shard_count]);
             } else {
-                proxy.add_thread(start.on_thread(ring.clone())?);
+                proxy.add_thread(start.on_thread(agreement.seat())?);
             }
         }
+        let _ = running.driver.set(agreement.conclude()?);
         running.add_sources();
         running.open(opened);
         proxy.serve_operators(&admin, telemetry)?;
@@ -336,10 +340,6 @@ impl Builder {
     }
 }
 
-fn died_starting() -> Error {
-    Error::Invalid("a shard's thread ended while it started".to_owned())
-}
-
 struct StartAcceptor {
     index: usize,
     running: Arc<Running>,
@@ -363,32 +363,26 @@ impl StartAcceptor {
         let _ = shard.control.send(Command::Run(Box::new(start)));
     }
 
-    fn on_thread(self, ring: RingSettings) -> Result<std::thread::JoinHandle<()>, Error> {
-        let (started, starts) = mpsc::channel();
+    fn on_thread(self, seat: Seat) -> Result<std::thread::JoinHandle<()>, Error> {
         let name = format!("evenkeel-acc-{}", self.index);
         let commands = self.running.acceptors[self.index].receiver();
         let run = move || {
-            let executor = match ring.executor(false) {
-                Ok(executor) => executor,
-                Err(error) => return drop(started.send(Err(error))),
-            };
-            let _ = started.send(Ok(()));
+            let Some(executor) = seat.executor(false) else { return };
             let cells = self.running.shared.registry.acceptor(self.index);
             executor.observe_turns(Box::new(AcceptorTurns(cells)));
             if let Some(acceptor) = self.make() {
                 // The thread holds nothing that keeps the proxy alive.
                 drop(self);
+                drop(seat);
                 if let Err(error) = executor.run(acceptor.run(commands)) {
                     tracing::error!("an acceptor died: {error}");
                 }
             }
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name(name)
             .spawn(run)
-            .map_err(Error::system("starting an acceptor's thread"))?;
-        starts.recv().map_err(|_| died_starting())??;
-        Ok(thread)
+            .map_err(Error::system("starting an acceptor's thread"))
     }
 }
 

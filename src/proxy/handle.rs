@@ -13,6 +13,7 @@ use crate::{
     accept::Command,
     admin,
     error::Error,
+    ring::DriverInUse,
     shard::ShardLoad,
     sync::{Mutex, lock},
     sys::listening::LocalAddress,
@@ -118,6 +119,11 @@ impl Proxy {
         let mut loads = Vec::new();
         self.running.shared.loads.snapshot(&mut loads);
         loads
+    }
+
+    /// What carries out the operations of all its threads, and why it is this.
+    pub fn driver(&self) -> &DriverInUse {
+        self.running.driver()
     }
 
     /// The metrics.

@@ -37,6 +37,7 @@ impl Running {
         };
         let row = |load: &crate::shard::ShardLoad| ShardRow {
             shard: load.shard,
+            driver: self.driver().name(),
             cpu: self.cpus[load.shard],
             connections: u64::from(load.connections),
             weight: u64::from(load.weight),

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
         mpsc,
     },
@@ -14,6 +14,7 @@ use super::sockets::{Bound, Opened, Sockets};
 use crate::{
     accept::Command,
     listener::table::ListenerId,
+    ring::DriverInUse,
     shard::{self, Mailbox, Shared},
     sync::{Mutex, lock},
     sys::closing::{HANDSHAKE_GRACE, accept_queue, stop_new_handshakes},
@@ -37,6 +38,8 @@ pub(super) struct Running {
     pub(super) acceptors: Vec<Arc<Mailbox<Command>>>,
     pub(super) cpus: Vec<Option<usize>>,
     pub(super) settings: Settings,
+    /// Set once all threads have agreed on it.
+    pub(super) driver: OnceLock<DriverInUse>,
     pub(super) sockets: Mutex<Sockets>,
     pub(super) draining: AtomicBool,
 }
@@ -56,9 +59,15 @@ impl Running {
             acceptors,
             cpus,
             settings,
+            driver: OnceLock::new(),
             sockets: Mutex::new(sockets),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// What all threads run on. It is set before anybody can ask.
+    pub(super) fn driver(&self) -> &DriverInUse {
+        self.driver.get().expect("a proxy that was started has a driver")
     }
 
     /// Whether every shard and acceptor is there and turns.
@@ -158,6 +167,10 @@ impl Running {
     }
 
     fn collect(&self, sink: &mut dyn Sink) {
+        if let Some(driver) = self.driver.get() {
+            let labels = [("driver", driver.name()), ("reason", driver.reason())];
+            sink.gauge(&catalog::DRIVER_INFO, &labels, 1.0);
+        }
         let mut loads = Vec::new();
         self.shared.loads.snapshot(&mut loads);
         for load in loads {

@@ -1,8 +1,8 @@
 //! The seam between a shard and whatever carries out its operations.
 //!
 //! Above it stand the slots (`slots.rs`), which own every buffer and file descriptor that an
-//! operation uses until its last completion. Below it stands a driver: io_uring (`uring/`), or the
-//! in-memory network of the tests (`simulated/`). A driver is told to start and to cancel
+//! operation uses until its last completion. Below it stands a driver: io_uring (`uring/`), epoll
+//! where that is refused (`epoll/`), or the in-memory network of the tests (`simulated/`). A driver is told to start and to cancel
 //! operations, and once a turn it reports what completed. It never owns the memory of an
 //! operation, never wakes a task and knows nothing of protocols, so that a driver over another
 //! mechanism is a file of its own and nothing else changes.
@@ -15,8 +15,8 @@ use std::{
 };
 
 use crate::sys::{
-    delivery::Delivery,
-    dial::{DialError, UpstreamOptions},
+    delivery::{Delivery, delivery},
+    dial::{self, DialError, UpstreamOptions},
 };
 
 /// Nanoseconds on a driver's own clock, which starts at some point before its first turn.
@@ -212,23 +212,35 @@ pub(crate) trait Driver {
         Err(entry)
     }
 
-    // Plain calls on sockets, which never block. They are here because a simulated socket has to
-    // answer them too.
-
     /// Makes an unconnected socket for `destination`.
     fn socket(
         &mut self,
         destination: SocketAddr,
         options: &UpstreamOptions,
     ) -> Result<OwnedFd, DialError>;
+
+    // Plain calls on sockets, which never block. They are here because a simulated socket has to
+    // answer them too.
+
     /// Ends the sending direction: the peer reads the end of the stream after what was sent.
-    fn shutdown_write(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
+    fn shutdown_write(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        // An operation of a ring's would go to a worker thread.
+        Ok(rustix::net::shutdown(fd, rustix::net::Shutdown::Write)?)
+    }
     /// Makes the close of the socket a reset.
-    fn reset_on_close(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
-    fn local_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr>;
-    fn peer_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr>;
+    fn reset_on_close(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        dial::set_linger_zero(fd)
+    }
+    fn local_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr> {
+        socket2::SockRef::from(&fd).local_addr()
+    }
+    fn peer_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr> {
+        socket2::SockRef::from(&fd).peer_addr()
+    }
     /// How far the peer has taken what was sent.
-    fn delivery(&self, fd: BorrowedFd<'_>) -> io::Result<Delivery>;
+    fn delivery(&self, fd: BorrowedFd<'_>) -> io::Result<Delivery> {
+        delivery(fd)
+    }
 }
 
 /// A duration in nanoseconds; more than 584 years is for ever.

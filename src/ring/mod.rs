@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 mod buffers;
+mod choice;
 mod custom;
 mod doorbells;
 mod driver;
+mod epoll;
 mod output;
 mod reactor;
 mod receive;
@@ -20,6 +22,8 @@ mod uring;
 pub use io_uring;
 
 pub use self::buffers::{Chunk, Payload};
+pub(crate) use self::choice::Selected;
+pub use self::choice::{Driver, DriverInUse};
 pub use self::custom::CustomOperation;
 pub(crate) use self::custom::Submitted;
 pub use self::output::Output;
@@ -29,6 +33,7 @@ pub use self::uring::{Capabilities, Restrictions, RingRefused};
 pub(crate) use self::{
     buffers::Pool,
     driver::{Doorbell, Key, Nanoseconds, Wait, nanoseconds},
-    reactor::Reactor,
+    epoll::EpollDriver,
+    reactor::{CREDIT, Reactor},
     uring::RingDriver,
 };

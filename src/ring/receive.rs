@@ -57,7 +57,8 @@ pub(crate) struct ReceiveHalf {
     credit: u32,
     /// Which pool the driver takes buffers from, and which it will, with what credit.
     pool: u16,
-    next_pool: Option<(u16, u32)>,
+    next_pool: u16,
+    next_credit: u32,
     end: End,
     pub(crate) cancelling: bool,
     /// It waits for a buffer, and is not to be armed before it is its turn.
@@ -77,7 +78,8 @@ impl ReceiveHalf {
             queued: 0,
             credit,
             pool: 0,
-            next_pool: None,
+            next_pool: 0,
+            next_credit: credit,
             end: End::Open,
             cancelling: false,
             starved: false,
@@ -90,7 +92,7 @@ impl ReceiveHalf {
     /// Receives into another pool, with another credit, from the next time that the receive is
     /// armed.
     pub(crate) fn use_pool(&mut self, pool: u16, credit: u32) {
-        self.next_pool = Some((pool, credit));
+        (self.next_pool, self.next_credit) = (pool, credit);
     }
 
     /// The next chunk, or how the stream ended; `None` where there is neither yet.
@@ -126,9 +128,7 @@ impl ReceiveHalf {
         if armed || self.starved || self.ended() {
             return None;
         }
-        if let Some((pool, credit)) = self.next_pool.take() {
-            (self.pool, self.credit) = (pool, credit);
-        }
+        (self.pool, self.credit) = (self.next_pool, self.next_credit);
         let left = self.credit.saturating_sub(self.queued);
         if left < self.credit.div_ceil(2) {
             return None;
@@ -171,7 +171,7 @@ impl ReceiveHalf {
             }
             error => match -error {
                 // Of the large ones there are few, and they may be held for long.
-                libc::ENOBUFS if self.pool != SMALL => self.next_pool = Some((SMALL, self.credit)),
+                libc::ENOBUFS if self.pool != SMALL => self.use_pool(SMALL, self.credit),
                 libc::ENOBUFS => {
                     self.starved = true;
                     return Then::Starve;

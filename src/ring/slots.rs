@@ -38,17 +38,25 @@ const BLOCK: usize = 64;
 pub(crate) struct StreamSlot {
     pub(crate) receive: ReceiveHalf,
     pub(crate) send: SendHalf,
-    /// The address of a connect in flight.
-    pub(crate) address: Option<Box<socket2::SockAddr>>,
-    pub(crate) connected: Option<i32>,
     /// A poll saw an error.
     pub(crate) broken: bool,
     /// Whether a poll looks out for resets from the first bytes on.
     pub(crate) watched: bool,
     /// Receives into few large buffers.
     pub(crate) bulk: bool,
+    /// There while it connects, or while somebody waits for a poll: an idle stream has none.
+    pub(crate) control: Option<Box<Control>>,
+}
+
+/// What is waited for beside bytes.
+#[derive(Default)]
+pub(crate) struct Control {
+    /// The address of a connect in flight.
+    pub(crate) address: Option<Box<socket2::SockAddr>>,
+    /// How the connect ended.
+    pub(crate) connected: Option<i32>,
     /// Who waits for the connect, or, later, for the poll.
-    pub(crate) control_waker: Option<Waker>,
+    pub(crate) waker: Option<Waker>,
 }
 
 impl StreamSlot {
@@ -56,13 +64,16 @@ impl StreamSlot {
         StreamSlot {
             receive: ReceiveHalf::new(credit, wait_first),
             send: SendHalf::new(),
-            address: None,
-            connected: None,
             broken: false,
             watched: true,
             bulk: false,
-            control_waker: None,
+            control: None,
         }
+    }
+
+    /// Who waits for the connect or the poll.
+    pub(crate) fn take_control_waker(&mut self) -> Option<Waker> {
+        self.control.as_mut()?.waker.take()
     }
 }
 
@@ -193,7 +204,7 @@ impl Slots {
                 Slot::Stream(stream) => {
                     stream.receive.clear();
                     stream.send.abandon();
-                    stream.control_waker = None;
+                    drop(stream.take_control_waker());
                 }
                 Slot::Listener(listener) => *listener = ListenerSlot::default(),
                 Slot::Custom(custom) => custom.waker = None,

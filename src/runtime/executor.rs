@@ -22,8 +22,8 @@ use super::{
     timer::TimerWheel,
 };
 use crate::ring::{
-    Capabilities, CustomOperation, Nanoseconds, Pool, Reactor, Restrictions, RingDriver, Submitted,
-    Wait,
+    Capabilities, CustomOperation, EpollDriver, Nanoseconds, Pool, Reactor, Restrictions,
+    RingDriver, Submitted, Wait,
 };
 
 /// Task polls after which the driver gets its turn, though tasks are ready.
@@ -276,23 +276,31 @@ impl Drop for Entered {
     }
 }
 
-/// Runs a future on the calling thread, on an io_uring executor of its own, until it is done. What
-/// it spawned is cancelled then.
+/// Runs a future on the calling thread, on an executor of its own, until it is done. What it spawned
+/// is cancelled then. It is an io_uring executor, or one over epoll where io_uring is refused.
 ///
 /// For programs and tests that need no proxy around it.
 ///
 /// # Errors
 ///
-/// [`RingRefused`](crate::ring::RingRefused) inside of an [`io::Error`] where io_uring cannot be
-/// used, with the cause and the remedy; or the error that made the ring unusable.
+/// When the executor's descriptors or buffers cannot be had, or its driver became unusable.
 pub fn block_on<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Result<T> {
-    let capabilities = Capabilities::probe().map_err(io::Error::other)?;
+    #[cfg(not(test))]
+    let mask = Capabilities::ALL;
     #[cfg(test)]
-    let capabilities = capabilities.masked(Capabilities::of_this_test_run());
+    let mask = Capabilities::of_this_test_run();
     let pools = vec![Pool::new(256, 4096)?, Pool::new(4, 1 << 20)?];
-    let driver = RingDriver::new(capabilities, &Restrictions::default(), &pools)
-        .map_err(io::Error::other)?;
-    Executor::new(Reactor::new(Box::new(driver), pools)).run(main)
+    let ring = Capabilities::probe().and_then(|capabilities| {
+        RingDriver::new(capabilities.masked(mask), &Restrictions::default(), &pools)
+    });
+    let reactor = match ring {
+        Ok(driver) => Reactor::new(Box::new(driver), pools),
+        Err(refused) => {
+            tracing::debug!("on epoll, since {refused}");
+            Reactor::new(Box::new(EpollDriver::new(&pools)?), pools)
+        }
+    };
+    Executor::new(reactor).run(main)
 }
 
 /// Starts an operation of your own on this thread's ring. The future gives its result, a negative
@@ -300,7 +308,7 @@ pub fn block_on<T: 'static>(main: impl Future<Output = T> + 'static) -> io::Resu
 ///
 /// # Errors
 ///
-/// `Unsupported` where this thread's driver is no ring; `InvalidInput` for an entry with a flag that
+/// `Unsupported` where this thread's driver is epoll; `InvalidInput` for an entry with a flag that
 /// [`CustomOperation`] forbids. What the kernel refuses, an operation that
 /// the ring's restrictions forbid for instance (EACCES), is in the result.
 ///

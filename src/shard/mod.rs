@@ -5,6 +5,7 @@
 //! buffers and the services made for it. It never accepts connections, except where the kernel is
 //! to choose the shard.
 
+pub(crate) mod agreement;
 mod arrivals;
 mod balanced;
 mod draining;

@@ -1,62 +1,24 @@
-//! A shard's thread: where it runs, its ring, its main loop, and what happens when it dies.
+//! A shard's thread: where it runs, its driver, its main loop, and what happens when it dies.
 
 use std::{
     collections::VecDeque,
     os::fd::OwnedFd,
     rc::Rc,
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
-use super::{Accepted, Arrivals, Remote, Shard, Shared, inbox::Refused, turns::ShardTurns};
+use super::{
+    Accepted, Arrivals, Remote, Shard, Shared, agreement::Seat, inbox::Refused, turns::ShardTurns,
+};
 use crate::{
     accept::{Balancer, Entrances, LeastConnections, Place},
     error::Error,
     listener::{LimitGuard, table::ListenerId},
-    ring::{Capabilities, Pool, Reactor, Restrictions, RingDriver},
-    runtime::{Executor, spawn},
+    runtime::spawn,
     sys::placement::Placement,
     telemetry::RejectReason,
 };
-
-/// Receive buffers of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Buffers {
-    pub(crate) small: u16,
-    pub(crate) small_size: u32,
-    pub(crate) large: u16,
-    pub(crate) large_size: u32,
-}
-
-impl Default for Buffers {
-    /// 4 MiB of small buffers, 8 MiB of large ones; only those that were used are resident.
-    fn default() -> Buffers {
-        Buffers { small: 1024, small_size: 4 << 10, large: 8, large_size: 1 << 20 }
-    }
-}
-
-/// How the rings of a proxy are made.
-#[derive(Clone)]
-pub(crate) struct RingSettings {
-    pub(crate) capabilities: Capabilities,
-    pub(crate) restrictions: Restrictions,
-    pub(crate) buffers: Buffers,
-}
-
-impl RingSettings {
-    /// Makes the executor of the calling thread. `pools` says whether it receives.
-    pub(crate) fn executor(&self, receives: bool) -> Result<Rc<Executor>, Error> {
-        let Buffers { small, small_size, large, large_size } = self.buffers;
-        let mut pools = Vec::new();
-        if receives {
-            let failed = "mapping receive buffers";
-            pools.push(Pool::new(small, small_size).map_err(Error::system(failed))?);
-            pools.push(Pool::new(large, large_size).map_err(Error::system(failed))?);
-        }
-        let driver = RingDriver::new(self.capabilities, &self.restrictions, &pools)?;
-        Ok(Executor::new(Reactor::new(Box::new(driver), pools)))
-    }
-}
 
 /// Everything that a shard's thread starts with.
 pub(crate) struct ShardThread {
@@ -64,31 +26,25 @@ pub(crate) struct ShardThread {
     pub(crate) all: Arc<[Arc<Remote>]>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) placement: Placement,
-    pub(crate) ring: RingSettings,
+    pub(crate) seat: Seat,
 }
 
 impl ShardThread {
-    /// Starts the thread. It reports on `started` once it can serve, or why it cannot.
-    pub(crate) fn start(
-        self,
-        started: mpsc::Sender<Result<(), Error>>,
-    ) -> Result<JoinHandle<()>, Error> {
+    /// Starts the thread. It serves once all threads have agreed on a driver.
+    pub(crate) fn start(self) -> Result<JoinHandle<()>, Error> {
         let name = format!("evenkeel-{}", self.remote.index);
         thread::Builder::new()
             .name(name)
-            .spawn(move || self.run(started))
+            .spawn(move || self.run())
             .map_err(Error::system("starting a shard's thread"))
     }
 
-    fn run(self, started: mpsc::Sender<Result<(), Error>>) {
+    fn run(self) {
         if let Err(error) = self.placement.apply() {
             // It serves as well where the kernel puts it.
             tracing::warn!(shard = self.remote.index, "cannot place the shard: {error}");
         }
-        let executor = match self.ring.executor(true) {
-            Ok(executor) => executor,
-            Err(error) => return drop(started.send(Err(error))),
-        };
+        let Some(executor) = self.seat.executor(true) else { return };
         let cpu = match &self.placement {
             Placement::Pinned(cpu) => Some(*cpu),
             _ => None,
@@ -103,10 +59,10 @@ impl ShardThread {
             shared: Arc::clone(&self.shared),
             expected: false,
         };
-        let _ = started.send(Ok(()));
-        drop(started);
         let shard = Shard::new(index, cpu, Arc::clone(&self.shared));
-        let main = main(self, shard.clone());
+        let ShardThread { remote, shared, seat, .. } = self;
+        let main = main(remote, shared, shard);
+        drop(seat);
         match executor.run(main) {
             Ok(()) => leaving.expected = true,
             Err(error) => tracing::error!(shard = index, "the shard died: {error}"),
@@ -115,13 +71,13 @@ impl ShardThread {
 }
 
 /// The main task of a shard.
-async fn main(thread: ShardThread, shard: Shard) {
+async fn main(remote: Arc<Remote>, shared: Arc<Shared>, shard: Shard) {
     let arrivals = Rc::new(Arrivals::new(shard.clone()));
-    let inbox = spawn(take_arrivals(Arc::clone(&thread.remote), Rc::clone(&arrivals)));
+    let inbox = spawn(take_arrivals(Arc::clone(&remote), Rc::clone(&arrivals)));
     let own = OwnEntrance { shard: shard.clone(), arrivals };
-    let starved = Arc::clone(&thread.shared.starved_acceptors);
+    let starved = Arc::clone(&shared.starved_acceptors);
     let entrances = Entrances::new(Rc::new(own), starved);
-    entrances.obey(shard.index(), &thread.remote.control).await;
+    entrances.obey(shard.index(), &remote.control).await;
     shard.cut();
     drop(inbox);
 }

@@ -87,6 +87,15 @@ impl Default for DownstreamOptions {
     }
 }
 
+/// Who waits for a socket that cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The kernel: a ring waits by itself, and gives EAGAIN for a socket that does not block.
+    Blocking,
+    /// Whoever calls it.
+    Nonblocking,
+}
+
 /// What was being done when a socket to an upstream could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DialStep {
@@ -152,25 +161,29 @@ impl DialError {
     }
 }
 
-/// Makes a TCP socket for a connection to `destination`: closed on exec, bound where `options` say so, not connected, and in
-/// blocking mode, since a ring waits by itself and gives EAGAIN for a socket that is not.
+/// Makes a TCP socket for a connection to `destination`: closed on exec, bound where `options` say so, not connected.
 ///
 /// # Errors
 /// Also where a transparent source is of another family than the destination (`InvalidInput`).
 pub(crate) fn upstream_socket(
     destination: SocketAddr,
     options: &UpstreamOptions,
+    mode: Mode,
 ) -> Result<OwnedFd, DialError> {
-    let made = make(destination, options);
+    let made = make(destination, options, mode);
     made.map_err(|(step, source)| DialError { destination, step, source })
 }
 
 fn make(
     destination: SocketAddr,
     options: &UpstreamOptions,
+    mode: Mode,
 ) -> Result<OwnedFd, (DialStep, io::Error)> {
     let at = |step| move |error| (step, error);
-    let kind = Type::STREAM.cloexec();
+    let kind = match mode {
+        Mode::Blocking => Type::STREAM.cloexec(),
+        Mode::Nonblocking => Type::STREAM.cloexec().nonblocking(),
+    };
     let socket = Socket::new(Domain::for_address(destination), kind, Some(Protocol::TCP))
         .map_err(at(DialStep::CreateSocket))?;
     if let Some(mark) = options.mark {
@@ -277,17 +290,20 @@ mod tests {
     fn seen_by_listener(options: &UpstreamOptions) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let destination = listener.local_addr()?;
-        let socket = Socket::from(upstream_socket(destination, options).unwrap());
+        let socket = Socket::from(upstream_socket(destination, options, Mode::Blocking).unwrap());
         socket.set_nonblocking(false)?;
         socket.connect(&destination.into())?;
         Ok(listener.accept()?.1)
     }
 
     #[test]
-    fn the_default_socket_is_ready_for_the_ring() {
-        for destination in [V4, V6] {
-            let fd = upstream_socket(destination, &UpstreamOptions::default()).unwrap();
-            assert!(!fcntl_getfl(&fd).unwrap().contains(OFlags::NONBLOCK));
+    fn the_default_socket_is_ready_to_connect() {
+        let modes = [Mode::Blocking, Mode::Nonblocking];
+        for (destination, mode) in [V4, V6].into_iter().flat_map(|to| modes.map(|mode| (to, mode)))
+        {
+            let fd = upstream_socket(destination, &UpstreamOptions::default(), mode).unwrap();
+            let nonblocking = fcntl_getfl(&fd).unwrap().contains(OFlags::NONBLOCK);
+            assert_eq!(nonblocking, mode == Mode::Nonblocking);
             assert!(fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC));
             let socket = Socket::from(fd);
             assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
@@ -305,7 +321,7 @@ mod tests {
             user_timeout: Some(seconds(11)),
             ..UpstreamOptions::default()
         };
-        let socket = Socket::from(upstream_socket(V4, &options).unwrap());
+        let socket = Socket::from(upstream_socket(V4, &options, Mode::Blocking).unwrap());
         assert!(!socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(7));
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(3));
@@ -335,7 +351,7 @@ mod tests {
     fn a_foreign_source_is_named_with_the_remedy() {
         let source = Source::Addresses { v4: Some(Ipv4Addr::new(192, 0, 2, 1)), v6: None };
         let options = UpstreamOptions { source, ..UpstreamOptions::default() };
-        let text = upstream_socket(V4, &options).unwrap_err().to_string();
+        let text = upstream_socket(V4, &options, Mode::Blocking).unwrap_err().to_string();
         assert!(text.contains("127.0.0.1:9: bind to 192.0.2.1:0"), "{text}");
         assert!(text.contains("no interface has this source address"), "{text}");
     }
@@ -345,7 +361,7 @@ mod tests {
         let client: SocketAddr = "192.0.2.1:4321".parse().unwrap();
         let options =
             UpstreamOptions { source: Source::Transparent(client), ..UpstreamOptions::default() };
-        match upstream_socket(V4, &options) {
+        match upstream_socket(V4, &options, Mode::Blocking) {
             Ok(fd) => {
                 let local = Socket::from(fd).local_addr().unwrap();
                 assert_eq!(local.as_socket(), Some(client));
@@ -355,7 +371,7 @@ mod tests {
                 assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
             }
         }
-        let mixed = upstream_socket(V6, &options).unwrap_err();
+        let mixed = upstream_socket(V6, &options, Mode::Blocking).unwrap_err();
         assert_eq!(mixed.step, DialStep::Transparent);
         assert_eq!(mixed.source.kind(), io::ErrorKind::InvalidInput);
     }
@@ -363,7 +379,7 @@ mod tests {
     #[test]
     fn a_mark_is_set_or_plainly_refused() {
         let options = UpstreamOptions { mark: Some(1337), ..UpstreamOptions::default() };
-        match upstream_socket(V4, &options) {
+        match upstream_socket(V4, &options, Mode::Blocking) {
             Ok(fd) => assert_eq!(Socket::from(fd).mark().unwrap(), 1337),
             Err(error) => {
                 assert!(!limits::capabilities_of_thread().net_admin, "{error}");

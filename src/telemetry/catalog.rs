@@ -118,6 +118,8 @@ catalog! {
         "Lines of access logs that found no room, because the log was written too slowly.";
     CONFIG_RELOADS = "evenkeel_config_reloads_total", None, "result",
         "Reloads of the configuration, by what became of them.";
+    DRIVER_INFO = "evenkeel_driver_info", None, "driver, reason",
+        "Always 1; the labels say what carries out the operations of the shards, and why it is this.";
     BUILD_INFO = "evenkeel_build_info", None, "version",
         "1, with the version of the crate as a label.";
 }

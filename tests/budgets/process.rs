@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel::{Drain, Listener, Proxy, Relay, ring::Capabilities};
+use evenkeel::{Drain, Driver, Listener, Proxy, Relay};
 use rustix::{
     process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit},
     thread::{set_thread_res_gid, set_thread_res_uid},
@@ -34,6 +34,9 @@ const CERTIFICATE: &str = "EVENKEEL_BUDGETS_CERTIFICATE";
 const SHARDS: &str = "EVENKEEL_BUDGETS_SHARDS";
 /// RLIMIT_MEMLOCK in bytes, for a user without privileges whose number this process picks.
 const LOCKED_MEMORY: &str = "EVENKEEL_BUDGETS_LOCKED_MEMORY";
+
+/// Whether it must be io_uring.
+const IO_URING: &str = "EVENKEEL_BUDGETS_IO_URING";
 
 /// What it does.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +70,8 @@ pub(crate) type Started = Result<RelayProcess, String>;
 pub(crate) struct RelayProcess {
     child: Child,
     lines: BufReader<ChildStdout>,
+    /// By what it does that, and why.
+    pub(crate) driver: String,
     /// Where it listens.
     pub(crate) address: SocketAddr,
     /// Where it connects to.
@@ -91,14 +96,14 @@ impl RelayProcess {
     }
 
     /// As a user that runs nothing else, without privileges, which may lock so many bytes.
-    pub(crate) fn start_unprivileged(shards: usize, locked_memory: u64) -> Started {
-        RelayProcess::start_with(Does::Relay, shards, Some(locked_memory), None)
+    pub(crate) fn start_unprivileged(shards: usize, locked_memory: u64, driver: Driver) -> Started {
+        RelayProcess::start_with(Does::Relay, shards, Some((locked_memory, driver)), None)
     }
 
     fn start_with(
         does: Does,
         shards: usize,
-        locked_memory: Option<u64>,
+        limited: Option<(u64, Driver)>,
         certificate: Option<(&str, &str)>,
     ) -> Started {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -111,16 +116,22 @@ impl RelayProcess {
             .env(SHARDS, shards.to_string())
             .env(SERVICE, format!("{does:?}"))
             .envs(certificate)
-            .envs(locked_memory.map(|bytes| (LOCKED_MEMORY, bytes.to_string())))
+            .envs(limited.map(|(bytes, _)| (LOCKED_MEMORY, bytes.to_string())))
+            .envs(limited.filter(|limited| limited.1 == Driver::IoUring).map(|_| (IO_URING, "1")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut relay = RelayProcess { child, lines, address: nowhere, upstream };
+        let mut relay =
+            RelayProcess { child, lines, driver: String::new(), address: nowhere, upstream };
         let outcome = relay.wait_for("relay: ");
         match outcome.strip_prefix("listening on ") {
-            Some(address) => relay.address = address.parse().unwrap(),
+            Some(rest) => {
+                let (address, driver) = rest.split_once(" by ").unwrap();
+                relay.address = address.parse().unwrap();
+                relay.driver = driver.to_owned();
+            }
             None => return Err(outcome),
         }
         Ok(relay)
@@ -196,11 +207,13 @@ fn relay() {
         #[cfg(feature = "tls")]
         Does::Tls => serve_tls(listener, &upstream),
     };
-    let proxy = match Proxy::builder().shards(shards).listener(listener).start() {
+    let driver = env::var_os(IO_URING).map_or(Driver::Auto, |_| Driver::IoUring);
+    let proxy = match Proxy::builder().shards(shards).driver(driver).listener(listener).start() {
         Ok(proxy) => proxy,
         Err(refused) => return say(&refused.to_string()),
     };
-    say(&format!("listening on {}", proxy.local_addrs()[0].address));
+    let (address, driver) = (&proxy.local_addrs()[0].address, proxy.driver());
+    say(&format!("listening on {address} by {}: {}", driver.name(), driver.reason()));
     for line in std::io::stdin().lines() {
         if line.unwrap() == "allocations" {
             let stats = ALLOCATOR.stats();
@@ -281,7 +294,6 @@ pub(crate) fn raise_file_limit() -> u64 {
 /// Whether the test that runs on this thread can run here; `refused` says why not. Where not, says
 /// so, and fails in CI.
 pub(crate) fn possible(refused: Option<String>) -> bool {
-    let refused = refused.or_else(|| Some(Capabilities::probe().err()?.to_string()));
     let Some(refused) = refused else { return true };
     let test = thread::current().name().unwrap_or("budgets").to_owned();
     assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{test} cannot run: {refused}");

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     alone::{is_alone, run_alone},
-    process::{RelayProcess, possible, raise_file_limit},
+    process::{RelayProcess, raise_file_limit},
 };
 
 const CONNECTIONS: u32 = 10_000;
@@ -65,9 +65,6 @@ fn read_number(mut stream: &TcpStream) -> u32 {
 
 #[test]
 fn ten_thousand_connections_at_once_are_served_and_held() {
-    if !possible(None) {
-        return;
-    }
     let connections = affordable();
     if !is_alone() {
         return run_alone("ten_thousand::ten_thousand_connections_at_once_are_served_and_held");

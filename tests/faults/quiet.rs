@@ -69,7 +69,7 @@ fn a_quiet_shard_does_not_turn() {
     exchange(&mut worker, b"work");
     let completions = proxy.registry().shard(0).completions.value()
         + proxy.registry().shard(1).completions.value();
-    assert!(completions > 40, "each message is at least two completions: {completions}");
+    assert!(completions >= 40, "each message is at least two completions: {completions}");
 }
 
 #[test]

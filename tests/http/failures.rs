@@ -69,7 +69,6 @@ fn put(body: &str) -> String {
 
 #[test]
 fn answers_are_retried_by_policy_and_the_last_one_stands() {
-    needs_io_uring!();
     let (origin, asked) = failing(2);
     let stage = retrying(&origin, on_503(2));
     assert_eq!(stage.ask(put("hello")).text(), "hello");
@@ -92,7 +91,6 @@ fn answers_are_retried_by_policy_and_the_last_one_stands() {
 
 #[test]
 fn a_body_that_is_too_long_to_be_kept_is_sent_once() {
-    needs_io_uring!();
     let (origin, asked) = failing(1);
     let stage = retrying(&origin, on_503(2));
     let answer = stage.ask(put(&"x".repeat(20_000)));
@@ -103,7 +101,6 @@ fn a_body_that_is_too_long_to_be_kept_is_sent_once() {
 
 #[test]
 fn a_failed_connection_is_retried_at_another_endpoint() {
-    needs_io_uring!();
     let origin = Origin::echo();
     let builder = settings("origin", &[nowhere(), origin.address])
         .policy(Policy::RoundRobin)
@@ -119,7 +116,6 @@ fn a_failed_connection_is_retried_at_another_endpoint() {
 
 #[test]
 fn a_reset_is_retried_by_policy() {
-    needs_io_uring!();
     let origin = Origin::new(|wire, index| {
         if index > 0 {
             while wire.request().is_some() {
@@ -135,7 +131,6 @@ fn a_reset_is_retried_by_policy() {
 
 #[test]
 fn retries_keep_to_the_budget() {
-    needs_io_uring!();
     let (origin, asked) = failing(usize::MAX);
     let builder = settings("origin", &[origin.address])
         .retry_budget(Some(RetryBudget { percent: 0, least: 0 }));
@@ -163,7 +158,6 @@ fn slow(time: Duration, slow_ones: usize) -> Origin {
 
 #[test]
 fn a_request_that_takes_too_long_is_504_and_its_upstream_connection_is_of_no_use() {
-    needs_io_uring!();
     let origin = slow(Duration::from_millis(600), 1);
     let mut timeouts = Timeouts::default();
     timeouts.request = Some(Duration::from_millis(150));
@@ -187,7 +181,6 @@ fn a_request_that_takes_too_long_is_504_and_its_upstream_connection_is_of_no_use
 
 #[test]
 fn a_try_that_takes_too_long_is_tried_again() {
-    needs_io_uring!();
     let origin = slow(Duration::from_millis(600), 1);
     let mut spec = route("/", "origin");
     spec.route.try_timeout = TimeLimit::After(Duration::from_millis(150));
@@ -205,7 +198,6 @@ fn a_try_that_takes_too_long_is_tried_again() {
 
 #[test]
 fn nothing_that_moves_is_noticed() {
-    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         wire.head();
         wire.rest();
@@ -226,7 +218,6 @@ fn nothing_that_moves_is_noticed() {
 
 #[test]
 fn requests_at_a_time_are_limited_over_all_shards() {
-    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         while wire.request().is_some() {
             thread::sleep(Duration::from_millis(500));
@@ -249,7 +240,6 @@ fn requests_at_a_time_are_limited_over_all_shards() {
 
 #[test]
 fn connections_and_pending_ones_are_limited() {
-    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         while wire.request().is_some() {
             thread::sleep(Duration::from_millis(500));
@@ -273,7 +263,6 @@ fn connections_and_pending_ones_are_limited() {
 
 #[test]
 fn a_failing_endpoint_is_ejected_and_the_last_one_never() {
-    needs_io_uring!();
     let (failing, asked) = failing(usize::MAX);
     let well = Origin::echo();
     let outlier = Outlier { consecutive_failures: 3, ..Outlier::default() };
@@ -295,7 +284,6 @@ fn a_failing_endpoint_is_ejected_and_the_last_one_never() {
 
 #[test]
 fn an_endpoint_that_never_answers_in_time_is_ejected() {
-    needs_io_uring!();
     let silent = Origin::new(|wire, _| drop(wire.rest()));
     let well = Origin::echo();
     let outlier = Outlier { consecutive_failures: 2, ..Outlier::default() };
@@ -311,7 +299,6 @@ fn an_endpoint_that_never_answers_in_time_is_ejected() {
 
 #[test]
 fn clients_are_told_what_is_wrong() {
-    needs_io_uring!();
     let refused = Stage::to(nowhere());
     let answer = refused.ask(get("/"));
     assert_eq!((answer.status(), answer.closes()), (503, false));
@@ -341,7 +328,6 @@ fn clients_are_told_what_is_wrong() {
 
 #[test]
 fn a_connection_that_cannot_be_made_in_time_is_given_up() {
-    needs_io_uring!();
     // A queue that is full answers no handshake.
     let full = TcpListener::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&full).listen(0).unwrap();
@@ -361,7 +347,6 @@ fn a_connection_that_cannot_be_made_in_time_is_given_up() {
 
 #[test]
 fn the_log_of_a_request_without_an_answer_has_nothing_of_the_one_before() {
-    needs_io_uring!();
     let answer = "HTTP/1.1 200 OK\r\nX-From: first\r\nContent-Length: 0\r\n\r\n";
     let origin = Origin::answering(answer);
     let (sender, lines) = mpsc::channel();

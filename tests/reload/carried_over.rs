@@ -10,10 +10,7 @@ use crate::stage::{
 
 #[test]
 fn listeners_on_port_0_keep_their_ports_by_name() {
-    let Some(builder) = two_shards("carried_over::listeners_on_port_0_keep_their_ports_by_name")
-    else {
-        return;
-    };
+    let builder = two_shards();
     let names = ["a", "b", "c", "d"];
     let origins = names.map(origin);
     let of = |name: &str| {
@@ -39,10 +36,7 @@ fn listeners_on_port_0_keep_their_ports_by_name() {
 
 #[test]
 fn connections_under_the_limit_of_a_listener() {
-    let Some(builder) = two_shards("carried_over::connections_under_the_limit_of_a_listener")
-    else {
-        return;
-    };
+    let builder = two_shards();
     let origin = origin("hello");
     let web = |max| listener("web").max_connections(max).serve(relay(origin));
     let proxy = builder.acceptors(2).listener(web(2)).start().unwrap();
@@ -66,10 +60,7 @@ fn connections_under_the_limit_of_a_listener() {
 
 #[test]
 fn connections_under_the_limit_of_a_destination() {
-    let Some(builder) = two_shards("carried_over::connections_under_the_limit_of_a_destination")
-    else {
-        return;
-    };
+    let builder = two_shards();
     let origin = origin("hello");
     let redirected = |_: BorrowedFd<'_>| Ok(Destination::Redirected(([192, 0, 2, 1], 80).into()));
     let outbound = |name: &str, max| -> Listener {

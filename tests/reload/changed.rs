@@ -13,7 +13,7 @@ use crate::stage::{
 
 #[test]
 fn limits() {
-    let Some(builder) = two_shards("changed::limits") else { return };
+    let builder = two_shards();
     let web = listener("web").serve(relay(origin("hello")));
     let proxy = builder.limits(Limits::new(1, 0)).listener(web).start().unwrap();
     check_limits(&proxy);
@@ -21,7 +21,7 @@ fn limits() {
 
 #[test]
 fn limits_where_the_kernel_chooses() {
-    let Some(builder) = two_shards("changed::limits_where_the_kernel_chooses") else { return };
+    let builder = two_shards();
     let web = listener("web").serve(relay(origin("hello")));
     let builder = builder.shards(1).balance(Balance::Kernel).limits(Limits::new(1, 0));
     check_limits(&builder.listener(web).start().unwrap());
@@ -51,7 +51,7 @@ fn check_limits(proxy: &Proxy) {
 
 #[test]
 fn listeners_alone_leave_the_limits() {
-    let Some(builder) = two_shards("changed::listeners_alone_leave_the_limits") else { return };
+    let builder = two_shards();
     let web = listener("web").serve(relay(origin("old")));
     let proxy = builder.limits(Limits::new(1, 0)).listener(web).start().unwrap();
     proxy.reload([listener("web").serve(relay(origin("new")))]).unwrap();
@@ -62,7 +62,7 @@ fn listeners_alone_leave_the_limits() {
 
 #[test]
 fn the_balance() {
-    let Some(builder) = two_shards("changed::the_balance") else { return };
+    let builder = two_shards();
     let all_on = |shard: usize| Balance::custom(move || move |_: &[ShardLoad]| Some(shard));
     let web = listener("web").serve(relay(origin("hello")));
     let proxy = builder.balance(all_on(0)).acceptors(2).listener(web).start().unwrap();
@@ -100,7 +100,7 @@ fn status(server: SocketAddr, path: &str) -> String {
 
 #[test]
 fn where_telemetry_is() {
-    let Some(builder) = two_shards("changed::where_telemetry_is") else { return };
+    let builder = two_shards();
     let web = listener("web").serve(relay(origin("hello")));
     let proxy = builder
         .listener(web)
@@ -127,7 +127,7 @@ fn where_telemetry_is() {
 
 #[test]
 fn all_or_nothing() {
-    let Some(builder) = two_shards("changed::all_or_nothing") else { return };
+    let builder = two_shards();
     let web = |text| listener("web").serve(relay(origin(text)));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();

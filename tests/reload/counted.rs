@@ -58,7 +58,7 @@ macro_rules! service {
 
 #[test]
 fn what_a_service_rejects_is_not_served() {
-    let Some(builder) = two_shards("counted::what_a_service_rejects_is_not_served") else { return };
+    let builder = two_shards();
     let rejecting = service!(|connection| { connection.reject(RejectReason::Blackhole) });
     let dropping = service!(|connection| { drop(connection) });
     // To look at a connection is not to serve it.
@@ -89,7 +89,7 @@ fn what_a_service_rejects_is_not_served() {
 
 #[test]
 fn what_the_relay_refuses_is_not_served() {
-    let Some(builder) = two_shards("counted::what_the_relay_refuses_is_not_served") else { return };
+    let builder = two_shards();
     let proxy = builder.listener(listener("web").serve(relay(origin("hello")))).start().unwrap();
     visit_counts(&proxy, "web", [1, 1, 0]);
     let own = address(&proxy, "web");
@@ -104,8 +104,7 @@ fn what_the_relay_refuses_is_not_served() {
 
 #[test]
 fn an_open_connection_is_served_as_soon_as_the_relay_connects() {
-    let name = "counted::an_open_connection_is_served_as_soon_as_the_relay_connects";
-    let Some(builder) = two_shards(name) else { return };
+    let builder = two_shards();
     let proxy = builder.listener(listener("web").serve(relay(origin("hello")))).start().unwrap();
     let inside = visit(address(&proxy, "web")).unwrap();
     assert_eq!(counts(&proxy, "web"), [1, 0, 0]);
@@ -115,8 +114,7 @@ fn an_open_connection_is_served_as_soon_as_the_relay_connects() {
 
 #[test]
 fn a_connection_without_its_proxy_header_is_served_and_closed() {
-    let name = "counted::a_connection_without_its_proxy_header_is_served_and_closed";
-    let Some(builder) = two_shards(name) else { return };
+    let builder = two_shards();
     let relaying = relay(origin("hello"));
     let proxy = builder.listener(listener("web").proxy_protocol().serve(relaying)).start().unwrap();
     drop(TcpStream::connect(address(&proxy, "web")).unwrap());

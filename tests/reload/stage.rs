@@ -7,18 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel::{Builder, Listener, Proxy, Relay, ring::Capabilities};
+use evenkeel::{Builder, Listener, Proxy, Relay};
 
-/// A builder of a proxy with two shards. `None`: this machine has no io_uring, and the test `name` is
-/// skipped.
-pub(crate) fn two_shards(name: &str) -> Option<Builder> {
-    if let Err(refused) = Capabilities::probe() {
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{name}: {refused}");
-        // Not eprintln!, which the test runner would keep to itself.
-        std::io::stderr().write_all(format!("SKIPPED {name}: {refused}\n").as_bytes()).unwrap();
-        return None;
-    }
-    Some(Proxy::builder().shards(2))
+/// A builder of a proxy with two shards.
+pub(crate) fn two_shards() -> Builder {
+    Proxy::builder().shards(2)
 }
 
 /// Greets each connection, then holds it until the client ends it.

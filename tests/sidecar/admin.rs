@@ -17,7 +17,7 @@ const WEB: &str = "cluster=\"web\"";
 
 #[test]
 fn traffic_shows_in_the_metrics() {
-    let Some(sidecar) = Sidecar::start(&plain(echo())) else { return };
+    let sidecar = Sidecar::start(&plain(echo()));
     let mut clients: Vec<_> = (0..4).map(|_| sidecar.connect("plain")).collect();
     clients.iter_mut().for_each(|client| exchange(client, b"0123456789"));
     for (metric, labels, value) in [
@@ -51,7 +51,7 @@ fn traffic_shows_in_the_metrics() {
 #[test]
 fn the_metrics_of_the_relay_are_all_there() {
     let config = plain(refusing());
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     // A failure, so that its counters come to be.
     let mut client = sidecar.connect("plain");
     assert!(client.read(&mut [0]).is_err(), "reset");
@@ -90,7 +90,7 @@ fn the_metrics_of_the_relay_are_all_there() {
 
 #[test]
 fn listeners_and_shards_show_where_connections_are() {
-    let Some(sidecar) = Sidecar::start(&plain(echo())) else { return };
+    let sidecar = Sidecar::start(&plain(echo()));
     let mut clients: Vec<_> = (0..6).map(|_| sidecar.connect("plain")).collect();
     clients.iter_mut().for_each(|client| exchange(client, b"x"));
     assert_eq!(sidecar.ask("GET", "/ready").body, "ready\n");
@@ -110,7 +110,7 @@ fn listeners_and_shards_show_where_connections_are() {
 #[test]
 fn the_configuration_is_shown_with_its_defaults() {
     let origin = echo();
-    let Some(sidecar) = Sidecar::start(&plain(origin)) else { return };
+    let sidecar = Sidecar::start(&plain(origin));
     let dump = sidecar.json("/config_dump");
     assert_eq!(dump["listener"][0]["timeouts"]["idle"], "1h");
     assert_eq!(dump["cluster"][0]["endpoints"][0], origin.to_string());
@@ -118,7 +118,7 @@ fn the_configuration_is_shown_with_its_defaults() {
 
 #[test]
 fn only_a_post_changes_something() {
-    let Some(sidecar) = Sidecar::start(&plain(echo())) else { return };
+    let sidecar = Sidecar::start(&plain(echo()));
     for path in ["/drain", "/quitquitquit", "/reload", "/logging?level=debug"] {
         let answer = sidecar.ask("GET", path);
         assert_eq!(answer.status, 405, "{path}");
@@ -133,7 +133,7 @@ fn only_a_post_changes_something() {
 #[test]
 fn telemetry_shows_and_changes_nothing() {
     let config = format!("telemetry = '127.0.0.1:0'\n{}", plain(echo()));
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let ask = |line: &str| {
         let mut stream = TcpStream::connect(sidecar.admin("telemetry")).unwrap();
         write!(stream, "{line} HTTP/1.0\r\n\r\n").unwrap();
@@ -149,7 +149,7 @@ fn telemetry_shows_and_changes_nothing() {
 
 #[test]
 fn the_log_filter_changes_while_it_runs() {
-    let Some(sidecar) = Sidecar::start(&format!("log = 'off'\n{}", plain(echo()))) else { return };
+    let sidecar = Sidecar::start(&format!("log = 'off'\n{}", plain(echo())));
     const SAID: &str = "there is no file to open again";
     sidecar.signal(Signal::USR1);
     // Signals are handled in order: once this is answered, the first one has been.
@@ -169,11 +169,11 @@ fn json_lines_are_json() {
         "log_format = 'json'\n{HEAD}[[listener]]\nname = 'l'\n\
                           bind = '127.0.0.1:0'\ncluster = 'blackhole'\n"
     );
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     sidecar.signal(Signal::USR1);
     eventually("two lines", || sidecar.log().lines().count() >= 2);
     for line in sidecar.log().lines() {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(value["level"], "INFO", "{line}");
+        assert!(value["level"] == "INFO" || value["level"] == "WARN", "{line}");
     }
 }

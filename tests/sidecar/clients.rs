@@ -32,7 +32,7 @@ fn listener(options: &str, origin: std::net::SocketAddr, cluster_options: &str) 
 #[test]
 fn large_bodies_come_through_byte_by_byte_the_same() {
     let (origin, received) = recorder();
-    let Some(sidecar) = Sidecar::start(&plain(origin)) else { return };
+    let sidecar = Sidecar::start(&plain(origin));
     let body: Vec<u8> =
         (0..8_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut client = sidecar.connect("plain");
@@ -45,7 +45,7 @@ fn large_bodies_come_through_byte_by_byte_the_same() {
 #[test]
 fn unix_domain_clients_are_relayed() {
     let config = listener("bind = 'unix:l.sock'\ncluster = 'web'", echo(), "");
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     // A relative path is relative to the file.
     let mut client = UnixStream::connect(sidecar.file().with_file_name("l.sock")).unwrap();
     exchange(&mut client, b"over a path");
@@ -60,7 +60,7 @@ fn connections_above_a_cap_are_closed_and_counted() {
     ] {
         let options = format!("bind = '127.0.0.1:0'\ncluster = 'web'\n{options}");
         let config = listener(&options, echo(), limits);
-        let Some(sidecar) = Sidecar::start(&config) else { return };
+        let sidecar = Sidecar::start(&config);
         let mut within: Vec<_> = (0..2).map(|_| sidecar.connect("l")).collect();
         within.iter_mut().for_each(|client| exchange(client, b"within"));
         assert!(is_closed(&mut sidecar.connect("l")), "{reason}");
@@ -85,7 +85,7 @@ fn what_is_not_to_be_served_is_closed_and_counted() {
         ("original_dst = 'redirect'\ncluster = 'blackhole'", "blackhole"),
     ] {
         let config = listener(&format!("bind = '127.0.0.1:0'\n{options}"), echo(), "");
-        let Some(sidecar) = Sidecar::start(&config) else { return };
+        let sidecar = Sidecar::start(&config);
         assert!(is_closed(&mut sidecar.connect("l")), "{options}");
         // Without connection tracking the kernel knows no destination; with it, the same one.
         let counted = || {
@@ -101,7 +101,7 @@ fn what_is_not_to_be_served_is_closed_and_counted() {
 #[test]
 fn a_listener_with_a_cluster_serves_direct_connections_as_well() {
     let options = "bind = '127.0.0.1:0'\noriginal_dst = 'redirect'\ncluster = 'web'";
-    let Some(sidecar) = Sidecar::start(&listener(options, echo(), "")) else { return };
+    let sidecar = Sidecar::start(&listener(options, echo(), ""));
     exchange(&mut sidecar.connect("l"), b"direct");
 }
 
@@ -117,7 +117,7 @@ fn proxy_headers_of_both_versions_are_read_and_written() {
     for (version, expected) in [("off", &b""[..]), ("v1", V1), ("v2", V2)] {
         let (origin, received) = recorder();
         let config = listener(PROXY_REQUIRED, origin, &format!("proxy_protocol = '{version}'"));
-        let Some(sidecar) = Sidecar::start(&config) else { return };
+        let sidecar = Sidecar::start(&config);
         for header in [V1, V2] {
             let mut client = sidecar.connect("l");
             // In two pieces, the second with the first bytes behind the header.
@@ -138,7 +138,7 @@ fn a_written_proxy_header_names_the_sockets_own_client() {
     let (origin, received) = recorder();
     let options = "bind = '127.0.0.1:0'\ncluster = 'web'";
     let config = listener(options, origin, "proxy_protocol = 'v1'");
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let client = sidecar.connect("l");
     let (from, to) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
     client.shutdown(Shutdown::Write).unwrap();
@@ -149,7 +149,7 @@ fn a_written_proxy_header_names_the_sockets_own_client() {
 
 #[test]
 fn a_broken_proxy_header_is_closed_and_counted() {
-    let Some(sidecar) = Sidecar::start(&listener(PROXY_REQUIRED, echo(), "")) else { return };
+    let sidecar = Sidecar::start(&listener(PROXY_REQUIRED, echo(), ""));
     let broken: [&[u8]; 4] = [
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"PROXY TCP4 192.0.2.7 198.51.100.9 1000 99999\r\n",
@@ -171,7 +171,7 @@ fn a_broken_proxy_header_is_closed_and_counted() {
 
 #[test]
 fn clients_that_misbehave_harm_nobody() {
-    let Some(sidecar) = Sidecar::start(&plain(echo())) else { return };
+    let sidecar = Sidecar::start(&plain(echo()));
     let mut good = sidecar.connect("plain");
     exchange(&mut good, b"before");
     for round in 0..60 {

@@ -17,7 +17,7 @@ use super::{
 #[test]
 fn a_signal_drains_not_ready_first() {
     let config = format!("{}[drain]\nkeep_accepting = '700ms'\n", plain(echo()));
-    let Some(mut sidecar) = Sidecar::start(&config) else { return };
+    let mut sidecar = Sidecar::start(&config);
     let address = sidecar.address("plain");
     let mut open = sidecar.connect("plain");
     exchange(&mut open, b"before");
@@ -37,7 +37,7 @@ fn a_signal_drains_not_ready_first() {
 #[test]
 fn the_deadline_cuts_what_is_left() {
     let config = format!("{}[drain]\ndeadline = '300ms'\n", plain(echo()));
-    let Some(mut sidecar) = Sidecar::start(&config) else { return };
+    let mut sidecar = Sidecar::start(&config);
     let mut open = sidecar.connect("plain");
     exchange(&mut open, b"before");
     sidecar.signal(Signal::INT);
@@ -48,7 +48,7 @@ fn the_deadline_cuts_what_is_left() {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    let Some(mut sidecar) = Sidecar::start(&plain(echo())) else { return };
+    let mut sidecar = Sidecar::start(&plain(echo()));
     let mut open = sidecar.connect("plain");
     exchange(&mut open, b"before");
     sidecar.signal(Signal::TERM);
@@ -61,11 +61,11 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn a_drain_by_request_ends_the_process_unless_told_otherwise() {
-    let Some(mut sidecar) = Sidecar::start(&plain(echo())) else { return };
+    let mut sidecar = Sidecar::start(&plain(echo()));
     assert_eq!(sidecar.ask("POST", "/drain").status, 202);
     assert_eq!(sidecar.wait().code(), Some(0));
 
-    let Some(mut sidecar) = Sidecar::start(&plain(echo())) else { return };
+    let mut sidecar = Sidecar::start(&plain(echo()));
     let address = sidecar.address("plain");
     assert_eq!(sidecar.ask("POST", "/drain?exit=false").status, 202);
     eventually("it is drained", || sidecar.log().contains("every connection finished"));
@@ -80,7 +80,7 @@ fn a_drain_by_request_ends_the_process_unless_told_otherwise() {
 #[test]
 fn quitquitquit_answers_and_ends_at_once() {
     for draining in [false, true] {
-        let Some(mut sidecar) = Sidecar::start(&plain(echo())) else { return };
+        let mut sidecar = Sidecar::start(&plain(echo()));
         let mut open = sidecar.connect("plain");
         exchange(&mut open, b"before");
         if draining {

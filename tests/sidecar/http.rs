@@ -70,7 +70,7 @@ fn requests_go_where_their_routes_say() {
         teller("canary")
     );
     let config = web("cluster = 'web'\nhttp.via = 'edge'", teller("web"), &routes);
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let mut client = Client::connect(sidecar.address("web"));
 
     let answer = client.get("/v1/x?q", &[HOST]);
@@ -103,7 +103,7 @@ fn requests_go_where_their_routes_say() {
 fn what_no_route_takes_is_not_found_or_goes_nowhere() {
     let route = "[[route]]\nlistener = 'web'\npath = '/x'\ncluster = 'web'\n";
     for (cluster, status) in [("", 404), ("cluster = 'blackhole'", 502)] {
-        let Some(sidecar) = Sidecar::start(&web(cluster, teller("web"), route)) else { return };
+        let sidecar = Sidecar::start(&web(cluster, teller("web"), route));
         let mut client = Client::connect(sidecar.address("web"));
         assert_eq!(client.get("/y", &[HOST]).status(), status);
         assert_eq!(client.get("/x", &[HOST]).status(), 200);
@@ -116,7 +116,7 @@ fn what_no_route_takes_is_not_found_or_goes_nowhere() {
 fn a_reload_changes_routes_and_endpoints_under_live_connections() {
     let (first, second) = (teller("first"), teller("second"));
     let config = web("cluster = 'web'", first, "");
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let mut client = Client::connect(sidecar.address("web"));
     assert!(client.get("/", &[HOST]).body.starts_with("first\n"));
 
@@ -165,7 +165,7 @@ fn times_and_sizes_are_limited_as_the_listener_says() {
                   max_body = '10B'\npaths = 'resolve'";
     let route = "[[route]]\nlistener = 'web'\npath = '/slow/but/allowed'\ncluster = 'web'\n\
                  timeout = 'off'\n";
-    let Some(sidecar) = Sidecar::start(&web(limits, slow, route)) else { return };
+    let sidecar = Sidecar::start(&web(limits, slow, route));
     let address = sidecar.address("web");
     assert_eq!(get(address, "/", &[HOST]).status(), 200);
     assert_eq!(get(address, "/slow", &[HOST]).status(), 504);
@@ -190,7 +190,7 @@ fn a_tunnel_is_opened_where_that_is_enabled_and_ends_as_the_listener_says() {
         [("idle", false, "idle_timeout"), ("half_close", true, "half_close_timeout")]
     {
         let lines = format!("cluster = 'web'\nhttp.connect = true\ntimeouts.{timeout} = '300ms'");
-        let Some(sidecar) = Sidecar::start(&web(&lines, silent(), "")) else { return };
+        let sidecar = Sidecar::start(&web(&lines, silent(), ""));
         let mut client = sidecar.connect("web");
         client
             .write_all(b"CONNECT any.example:443 HTTP/1.1\r\nHost: any.example\r\n\r\nhi")
@@ -217,7 +217,7 @@ fn the_limits_of_a_cluster_hold_and_are_shown() {
         (200, String::new())
     });
     let config = web("cluster = 'web'", slow, "limits.requests = 1\n");
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let address = sidecar.address("web");
     let open = ["cluster=\"web\"", "limit=\"requests\""];
     assert_eq!(sidecar.metric("evenkeel_circuit_breaker_open", &open), 0.0);
@@ -251,7 +251,7 @@ fn endpoints_that_fail_are_ejected_and_retried_elsewhere() {
          cluster = 'web'\n[[cluster]]\nname = 'web'\nendpoints = ['{bad}', '{good}']\n\
          policy = 'round-robin'\noutlier.consecutive_failures = 2\nretry.attempts = 1\n"
     );
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let mut client = Client::connect(sidecar.address("web"));
     for _ in 0..12 {
         assert_eq!(client.get("/", &[HOST]).status(), 200);
@@ -279,7 +279,7 @@ fn endpoints_that_are_not_well_get_no_requests() {
          healthy = 1\nunhealthy = 1\n",
         answering(|_| (200, "well".into()))
     );
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let healthy = |sidecar: &Sidecar| {
         let shown = sidecar.json("/clusters");
         shown["clusters"][0]["endpoints"][0]["healthy"].as_bool().unwrap()
@@ -309,7 +309,7 @@ fn names_of_endpoints_are_resolved() {
     let origin: SocketAddr = ([127, 0, 0, 1], port).into();
     let config = web("cluster = 'web'", origin, "");
     let named = config.replace(&origin.to_string(), &format!("localhost:{port}"));
-    let Some(sidecar) = Sidecar::start(&named) else { return };
+    let sidecar = Sidecar::start(&named);
     assert!(get(sidecar.address("web"), "/", &[HOST]).body.starts_with("named\n"));
     let endpoint = &sidecar.json("/clusters")["clusters"][0]["endpoints"][0];
     assert_eq!(endpoint["name"], format!("localhost:{port}"));
@@ -325,7 +325,7 @@ fn names_are_resolved_for_relayed_connections_too() {
              cluster = 'echo'\n[[cluster]]\nname = 'echo'\nendpoints = ['{}', 'localhost:{port}']\n",
             refusing()
         );
-        let Some(sidecar) = Sidecar::start(&config) else { return };
+        let sidecar = Sidecar::start(&config);
         // Sooner than an HTTP client would be, and no request.
         exchange(&mut sidecar.connect("l"), b"\0 hello");
         let failures = ["cluster=\"echo\"", "reason=\"refused\""];
@@ -353,7 +353,7 @@ fn requests_and_relayed_connections_are_logged() {
     );
     let log = "cluster = 'web'\naccess_log = 'access.log'";
     let config = web(log, teller("web"), &more);
-    let Some(mut sidecar) = Sidecar::start(&config) else { return };
+    let mut sidecar = Sidecar::start(&config);
     let file = sidecar.file().with_file_name("access.log");
     let moved = sidecar.file().with_file_name("access.log.1");
     assert_eq!(get(sidecar.address("web"), "/x?y", &[HOST]).status(), 200);
@@ -397,7 +397,7 @@ fn only_what_is_asked_for_is_logged() {
     let log = "cluster = 'web'\naccess_log = 'access.log'\n\
                access_log_only = { errors = true, slower_than = '200ms' }";
     let config = web(log, slow, "");
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let file = sidecar.file().with_file_name("access.log");
     let address = sidecar.address("web");
     for (target, status) in [("/fine", 200), ("/a/../wrong", 400), ("/fine", 200), ("/slow", 200)] {
@@ -422,7 +422,7 @@ fn only_what_is_asked_for_is_logged() {
 #[test]
 fn a_log_that_cannot_be_opened_is_refused() {
     let config = web("cluster = 'web'", teller("web"), "");
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let log = "cluster = 'web'\naccess_log = 'nowhere/access.log'";
     fs::write(sidecar.file(), config.replacen("cluster = 'web'", log, 1)).unwrap();
     let answer = sidecar.ask("POST", "/reload");

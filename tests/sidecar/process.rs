@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel::ring::Capabilities;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -56,9 +55,8 @@ pub(crate) struct Answer {
 }
 
 impl Sidecar {
-    /// Runs a configuration that begins with [`HEAD`]. `None`: this machine has no io_uring, and the
-    /// test is skipped.
-    pub(crate) fn start(config: &str) -> Option<Sidecar> {
+    /// Runs a configuration that begins with [`HEAD`].
+    pub(crate) fn start(config: &str) -> Sidecar {
         Sidecar::start_with(config, |command| command)
     }
 
@@ -66,13 +64,7 @@ impl Sidecar {
     pub(crate) fn start_with(
         config: &str,
         change: impl FnOnce(&mut Command) -> &mut Command,
-    ) -> Option<Sidecar> {
-        if let Err(refused) = Capabilities::probe() {
-            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{refused}");
-            let test = thread::current().name().unwrap_or("sidecar").to_owned();
-            eprintln!("SKIPPED {test}: {refused}");
-            return None;
-        }
+    ) -> Sidecar {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("sidecar.toml");
         fs::write(&file, config).unwrap();
@@ -89,7 +81,7 @@ impl Sidecar {
             assert!(sidecar.is_running(), "it did not start");
             sidecar.find(&[last]).is_some()
         });
-        Some(sidecar)
+        sidecar
     }
 
     pub(crate) fn file(&self) -> PathBuf {

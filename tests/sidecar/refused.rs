@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "a seccomp filter is installed between fork and exec")]
 
 use std::{
-    fs, io,
+    fs,
     net::TcpListener,
     os::unix::process::CommandExt,
     process::{Command, Output},
@@ -11,6 +11,7 @@ use std::{
 use super::{
     origin::{echo, exchange},
     process::{HEAD, Sidecar, command, plain},
+    seccomp,
 };
 
 /// Runs a configuration that cannot start.
@@ -69,46 +70,52 @@ fn older_kernels_are_imitated() {
         let config = plain(echo());
         let sidecar =
             Sidecar::start_with(&config, |command| command.env("EVENKEEL_KERNEL", kernel));
-        let Some(sidecar) = sidecar else { return };
         exchange(&mut sidecar.connect("plain"), &[7; 100_000]);
         assert_eq!(sidecar.ask("GET", "/ready").status, 200);
     }
 }
 
-#[test]
-fn io_uring_denied_by_seccomp() {
-    let output = run(&plain(echo()), |command| {
-        // SAFETY: between fork and exec `deny_io_uring` makes system calls and allocates nothing.
-        unsafe { command.pre_exec(deny_io_uring) }
-    });
-    let said = said(&output);
-    assert!(said.contains("sidecar: io_uring_setup is refused by a seccomp filter"), "{said}");
-    assert!(said.contains("seccomp profile that allows"), "the remedy: {said}");
+/// How the sidecar is run in a container whose runtime denies io_uring.
+fn denied(command: &mut Command, errno: i32) -> &mut Command {
+    // SAFETY: between fork and exec `refuse_io_uring` makes system calls and allocates nothing.
+    unsafe { command.pre_exec(move || seccomp::refuse_io_uring(errno)) }
 }
 
-/// Installs a seccomp filter that answers io_uring_setup(2) with EPERM, as container runtimes do.
-fn deny_io_uring() -> io::Result<()> {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const SKIP_UNLESS_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let line = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
-    let mut filter = [
-        // The number of the system call is the first field of `seccomp_data`.
-        line(LOAD, 0, 0),
-        line(SKIP_UNLESS_EQUAL, 1, libc::SYS_io_uring_setup as u32),
-        line(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        line(RETURN, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: PR_SET_NO_NEW_PRIVS takes plain numbers.
-    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
-        return Err(io::Error::last_os_error());
+#[test]
+fn io_uring_that_must_be_and_is_denied_by_seccomp() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let config = format!("driver = 'io_uring'\n{}", plain(echo()));
+        let output = run(&config, |command| denied(command, errno));
+        let said = said(&output);
+        assert!(said.contains("sidecar: io_uring_setup is refused by a seccomp filter"), "{said}");
+        assert!(said.contains("seccomp profile that allows"), "the remedy: {said}");
     }
-    // SAFETY: the kernel copies the program, which lives until the call returns, and checks it.
-    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }
-        != 0
-    {
-        return Err(io::Error::last_os_error());
+}
+
+#[test]
+fn io_uring_denied_by_seccomp_is_replaced() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let sidecar = Sidecar::start_with(&plain(echo()), |command| denied(command, errno));
+        exchange(&mut sidecar.connect("plain"), &[7; 100_000]);
+        let metrics = sidecar.ask("GET", "/metrics").body;
+        let info = "evenkeel_driver_info{driver=\"epoll\",reason=\"seccomp\"} 1";
+        assert!(metrics.contains(info), "{metrics}");
+        let shards = sidecar.ask("GET", "/shards").body;
+        assert!(shards.contains("\"driver\":\"epoll\""), "{shards}");
+        let log = sidecar.log();
+        let warnings = log.lines().filter(|line| line.contains("runs on epoll"));
+        let warnings: Vec<_> = warnings.collect();
+        assert_eq!(warnings.len(), 1, "{log}");
+        assert!(warnings[0].contains("seccomp profile that allows io_uring_setup"), "{log}");
     }
-    Ok(())
+}
+
+#[test]
+fn epoll_by_configuration() {
+    let config = format!("driver = 'epoll'\n{}", plain(echo()));
+    let sidecar = Sidecar::start(&config);
+    exchange(&mut sidecar.connect("plain"), &[7; 100_000]);
+    let metrics = sidecar.ask("GET", "/metrics").body;
+    let info = "evenkeel_driver_info{driver=\"epoll\",reason=\"configured\"} 1";
+    assert!(metrics.contains(info), "{metrics}");
 }

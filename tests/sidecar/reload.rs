@@ -20,7 +20,7 @@ fn greeting(sidecar: &Sidecar) -> String {
 
 #[test]
 fn a_good_one_changes_the_cluster_and_disturbs_nobody() {
-    let Some(sidecar) = Sidecar::start(&plain(echo())) else { return };
+    let sidecar = Sidecar::start(&plain(echo()));
     let mut open = sidecar.connect("plain");
     exchange(&mut open, b"before");
     let by_signal = greeter("by signal");
@@ -42,7 +42,7 @@ fn a_good_one_changes_the_cluster_and_disturbs_nobody() {
 #[test]
 fn a_bad_one_is_refused_with_its_place_and_the_old_one_stays() {
     let config = plain(greeter("old"));
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let file = sidecar.file().display().to_string();
     let old = sidecar.ask("GET", "/config_dump").body;
     fs::write(sidecar.file(), config.replacen(HEAD, &format!("{HEAD}pinn = 'auto'\n"), 1)).unwrap();
@@ -63,7 +63,7 @@ fn a_bad_one_is_refused_with_its_place_and_the_old_one_stays() {
 #[test]
 fn what_cannot_change_is_refused_by_name() {
     let config = plain(greeter("old"));
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let refused = |from: &str, to: &str, keys: &[&str]| {
         let with_new_log = config.replacen(from, &format!("{to}\nlog = 'off'"), 1);
         fs::write(sidecar.file(), with_new_log).unwrap();
@@ -91,7 +91,7 @@ fn what_cannot_change_is_refused_by_name() {
 #[test]
 fn limits_and_balance_change() {
     let config = plain(echo());
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let mut first = sidecar.connect("plain");
     exchange(&mut first, b"one");
     fs::write(
@@ -116,7 +116,7 @@ fn limits_and_balance_change() {
 fn telemetry_moves_or_all_stays() {
     let config = plain(greeter("old"));
     let on = |address: &str| format!("telemetry = '{address}'\n{config}");
-    let Some(sidecar) = Sidecar::start(&on("127.0.0.1:0")) else { return };
+    let sidecar = Sidecar::start(&on("127.0.0.1:0"));
     let first = sidecar.admin("telemetry");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -147,7 +147,7 @@ fn telemetry_moves_or_all_stays() {
 #[test]
 fn the_format_of_the_log_changes() {
     let config = plain(echo());
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let is_json = || {
         let log = sidecar.log();
         let last = log.lines().last().unwrap_or_default();
@@ -164,7 +164,7 @@ fn the_format_of_the_log_changes() {
 #[test]
 fn an_address_that_is_taken_is_refused_and_the_old_one_stays() {
     let config = plain(greeter("old"));
-    let Some(sidecar) = Sidecar::start(&config) else { return };
+    let sidecar = Sidecar::start(&config);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let more = format!(
         "{config}[[listener]]\nname = 'more'\nbind = '{}'\ncluster = 'web'\n",
@@ -185,7 +185,7 @@ fn an_address_that_is_taken_is_refused_and_the_old_one_stays() {
 #[test]
 fn the_log_filter_of_the_file_is_applied() {
     let config = plain(echo());
-    let Some(sidecar) = Sidecar::start(&format!("log = 'off'\n{config}")) else { return };
+    let sidecar = Sidecar::start(&format!("log = 'off'\n{config}"));
     fs::write(sidecar.file(), format!("log = 'info'\n{config}")).unwrap();
     assert_eq!(sidecar.ask("POST", "/reload").status, 200);
     eventually("it is logged", || sidecar.log().contains("reloaded"));

@@ -71,7 +71,7 @@ fn strict_takes_only_clients_that_prove_who_they_are() {
         authority.own("server"),
         authority.roots()
     );
-    let Some(sidecar) = Sidecar::start(&secure("http", &tls, teller("web"))) else { return };
+    let sidecar = Sidecar::start(&secure("http", &tls, teller("web")));
 
     let answer = curl(&sidecar, &authority, Some("friend"));
     assert!(answer.stdout.starts_with(b"web\nGET / HTTP/1.1\n"), "{answer:?}");
@@ -106,7 +106,7 @@ fn simple_asks_clients_for_nothing() {
     let authority = Authority::new();
     authority.write("server", &["localhost"]);
     let tls = format!("mode = 'simple'\n{}", authority.own("server"));
-    let Some(sidecar) = Sidecar::start(&secure("http", &tls, teller("web"))) else { return };
+    let sidecar = Sidecar::start(&secure("http", &tls, teller("web")));
     let answer = curl(&sidecar, &authority, None);
     assert!(answer.stdout.starts_with(b"web\n"), "{answer:?}");
     let stranger = Authority::new();
@@ -121,7 +121,7 @@ fn permissive_takes_both_and_waits_for_nobody() {
     authority.write("server", &["localhost"]);
     let friend = authority.issue(&["spiffe://cluster.local/friend"]);
     let tls = format!("mode = 'permissive'\n{}{}", authority.own("server"), authority.roots());
-    let Some(sidecar) = Sidecar::start(&secure("http", &tls, teller("web"))) else { return };
+    let sidecar = Sidecar::start(&secure("http", &tls, teller("web")));
     let address = sidecar.address("secure");
     assert!(get(address, "/", &["Host: a"]).body.starts_with("web\n"));
     let asked = ask(address, &authority.client(Some(&friend), &["http/1.1"])).unwrap();
@@ -132,7 +132,7 @@ fn permissive_takes_both_and_waits_for_nobody() {
     failures(&sidecar, "no_certificate", 1.0);
 
     // Where the server speaks first, nothing comes that could tell.
-    let Some(sidecar) = Sidecar::start(&secure("tcp", &tls, greeter("hello"))) else { return };
+    let sidecar = Sidecar::start(&secure("tcp", &tls, greeter("hello")));
     let mut said = String::new();
     sidecar.connect("secure").read_to_string(&mut said).unwrap();
     assert_eq!(said, "hello");
@@ -146,7 +146,7 @@ fn openssl_sees_what_was_chosen() {
     let authority = Authority::new();
     authority.write("server", &["localhost"]);
     let tls = format!("mode = 'simple'\n{}", authority.own("server"));
-    let Some(sidecar) = Sidecar::start(&secure("http", &tls, teller("web"))) else { return };
+    let sidecar = Sidecar::start(&secure("http", &tls, teller("web")));
     let s_client = |arguments: &[&str]| {
         let mut child = Command::new("openssl")
             .args(["s_client", "-servername", "localhost", "-connect"])
@@ -181,7 +181,7 @@ fn inside_of_tls_it_is_http_or_not_by_alpn_and_by_bytes() {
     let authority = Authority::new();
     authority.write("server", &["localhost"]);
     let tls = format!("mode = 'simple'\n{}", authority.own("server"));
-    let Some(sidecar) = Sidecar::start(&secure("auto", &tls, echo())) else { return };
+    let sidecar = Sidecar::start(&secure("auto", &tls, echo()));
     let address = sidecar.address("secure");
     // A request is answered by HTTP, with its own idea of what an echo is.
     let requests = || sidecar.metric("evenkeel_requests_total", &["listener=\"secure\""]);
@@ -207,7 +207,7 @@ fn a_pair_of_sidecars_speaks_tls_between_them() {
     );
     for protocol in ["http", "tcp"] {
         let config = secure(protocol, &inbound, teller("web"));
-        let Some(server) = Sidecar::start(&config) else { return };
+        let server = Sidecar::start(&config);
         let client = |peer: &str| {
             let config = format!(
                 "{HEAD}[[listener]]\nname = 'plain'\nbind = '127.0.0.1:0'\n\
@@ -220,12 +220,12 @@ fn a_pair_of_sidecars_speaks_tls_between_them() {
             );
             Sidecar::start(&config)
         };
-        let Some(right) = client("server") else { return };
+        let right = client("server");
         let answer = get(right.address("plain"), "/", &["Host: a"]);
         assert_eq!((answer.status(), answer.body.starts_with("web\n")), (200, true), "{answer:?}");
         right.metric_becomes("evenkeel_upstream_tls_handshakes_total", &["result=\"full\""], 1.0);
         // What it was told to expect is somebody else.
-        let Some(wrong) = client("somebody") else { return };
+        let wrong = client("somebody");
         let mut stream = wrong.connect("plain");
         let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut answer = [0; 12];

@@ -8,10 +8,10 @@ use super::{
     draft::{ClusterDraft, Draft, EndpointDraft, ListenerDraft, RouteDraft, TlsDraft, Users},
     schema::{
         AccessLog, AccessLogFormat, Balance, Cluster, ClusterMode, ClusterTls, Config,
-        ConnectionOptions, Destination, Direction, Endpoint, Fallback, HttpOptions, HttpTimeouts,
-        Interception, Listener, ListenerMode, ListenerTimeouts, ListenerTls, LogFormat, LogSink,
-        Own, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut, Route, Routing,
-        Shards, Target, Terminated, Trust, Unmatched,
+        ConnectionOptions, Destination, Direction, Driver, Endpoint, Fallback, HttpOptions,
+        HttpTimeouts, Interception, Listener, ListenerMode, ListenerTimeouts, ListenerTls,
+        LogFormat, LogSink, Own, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut,
+        Route, Routing, Shards, Target, Terminated, Trust, Unmatched,
     },
 };
 
@@ -33,6 +33,7 @@ pub(super) fn build(draft: Draft<'_>, via: &[Option<usize>]) -> Option<Config> {
         shards: shards(draft.shards, draft.cpus),
         pin: draft.pin.unwrap_or(Pin::Auto),
         acceptors: draft.acceptors.unwrap_or(1),
+        driver: draft.driver.unwrap_or(Driver::Auto),
         balance: draft.balance.unwrap_or(Balance::LeastConnections),
         admin: draft.admin,
         telemetry: draft.telemetry,

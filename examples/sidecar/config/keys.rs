@@ -1,56 +1,22 @@
-//! Every key that a configuration may have, section by section. In: nothing. Out: what is known here,
-//! and what is known but belongs to a feature that this build lacks. Never looks at a file.
-
-use std::fmt;
-
-/// What a key or value needs that this build does not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Feature {
-    Epoll,
-}
-
-impl fmt::Display for Feature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Epoll => "the epoll driver",
-        })
-    }
-}
-
-impl Feature {
-    /// The refusal of something that needs this feature. It is refused even where it asks for what
-    /// happens anyway, so that a configuration never seems to do more than it does.
-    pub(super) fn missing_for(self, what: impl fmt::Display) -> String {
-        format!("{what} needs {self}, which this build does not have: remove it")
-    }
-}
+//! Every key that a configuration may have, section by section. In: nothing. Out: what is known here.
+//! Never looks at a file.
 
 /// The keys of one kind of section.
 #[derive(Debug)]
 pub(super) struct Keys {
     /// How the section is written in the file; empty for the top level.
     pub(super) section: &'static str,
-    pub(super) built: &'static [&'static str],
-    pub(super) later: &'static [(&'static str, Feature)],
-}
-
-impl Keys {
-    pub(super) fn all(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.built.iter().copied().chain(self.later.iter().map(|(key, _)| *key))
-    }
-
-    pub(super) fn later(&self, key: &str) -> Option<Feature> {
-        self.later.iter().find(|(later, _)| *later == key).map(|(_, feature)| *feature)
-    }
+    pub(super) known: &'static [&'static str],
 }
 
 pub(super) static ROOT: Keys = Keys {
     section: "",
-    built: &[
+    known: &[
         "shards",
         "cpus",
         "pin",
         "acceptors",
+        "driver",
         "balance",
         "admin",
         "telemetry",
@@ -62,14 +28,13 @@ pub(super) static ROOT: Keys = Keys {
         "route",
         "cluster",
     ],
-    later: &[("driver", Feature::Epoll)],
 };
 
-pub(super) static LIMITS: Keys = whole("[limits]", &["connections", "connections_per_shard"]);
+pub(super) static LIMITS: Keys = keys("[limits]", &["connections", "connections_per_shard"]);
 
-pub(super) static DRAIN: Keys = whole("[drain]", &["keep_accepting", "deadline"]);
+pub(super) static DRAIN: Keys = keys("[drain]", &["keep_accepting", "deadline"]);
 
-pub(super) static LISTENER: Keys = whole(
+pub(super) static LISTENER: Keys = keys(
     "[[listener]]",
     &[
         "name",
@@ -95,22 +60,22 @@ pub(super) static LISTENER: Keys = whole(
     ],
 );
 
-pub(super) static ACCESS_LOG_ONLY: Keys = whole("`access_log_only`", &["errors", "slower_than"]);
+pub(super) static ACCESS_LOG_ONLY: Keys = keys("`access_log_only`", &["errors", "slower_than"]);
 
-pub(super) static LISTENER_TIMEOUTS: Keys = whole(
+pub(super) static LISTENER_TIMEOUTS: Keys = keys(
     "[listener.timeouts]",
     &["idle", "half_close", "head", "request", "stream_idle", "max_age", "detect", "handshake"],
 );
 
 pub(super) static LISTENER_TLS: Keys =
-    whole("[listener.tls]", &["mode", "certificate", "key", "roots", "peers", "crl", "alpn"]);
+    keys("[listener.tls]", &["mode", "certificate", "key", "roots", "peers", "crl", "alpn"]);
 
-pub(super) static LISTENER_HTTP: Keys = whole(
+pub(super) static LISTENER_HTTP: Keys = keys(
     "[listener.http]",
     &["max_head", "max_fields", "max_body", "forwarded", "via", "paths", "connect"],
 );
 
-pub(super) static ROUTE: Keys = whole(
+pub(super) static ROUTE: Keys = keys(
     "[[route]]",
     &[
         "name",
@@ -133,21 +98,20 @@ pub(super) static ROUTE: Keys = whole(
     ],
 );
 
-pub(super) static ROUTE_CLUSTER: Keys = whole("an element of `clusters`", &["name", "weight"]);
+pub(super) static ROUTE_CLUSTER: Keys = keys("an element of `clusters`", &["name", "weight"]);
 
 pub(super) static REDIRECT: Keys =
-    whole("[route.redirect]", &["scheme", "host", "port", "path", "path_prefix", "status"]);
+    keys("[route.redirect]", &["scheme", "host", "port", "path", "path_prefix", "status"]);
 
-pub(super) static RESPOND: Keys = whole("[route.respond]", &["status", "body", "content_type"]);
+pub(super) static RESPOND: Keys = keys("[route.respond]", &["status", "body", "content_type"]);
 
-pub(super) static REWRITE: Keys = whole("[route.rewrite]", &["host", "path", "path_prefix"]);
+pub(super) static REWRITE: Keys = keys("[route.rewrite]", &["host", "path", "path_prefix"]);
 
-pub(super) static HEADER_CHANGES: Keys =
-    whole("[route.request_headers]", &["remove", "set", "add"]);
+pub(super) static HEADER_CHANGES: Keys = keys("[route.request_headers]", &["remove", "set", "add"]);
 
-pub(super) static ROUTE_RETRY: Keys = whole("[route.retry]", &["attempts", "statuses", "on"]);
+pub(super) static ROUTE_RETRY: Keys = keys("[route.retry]", &["attempts", "statuses", "on"]);
 
-pub(super) static CLUSTER: Keys = whole(
+pub(super) static CLUSTER: Keys = keys(
     "[[cluster]]",
     &[
         "name",
@@ -166,31 +130,28 @@ pub(super) static CLUSTER: Keys = whole(
 );
 
 pub(super) static CLUSTER_TLS: Keys =
-    whole("[cluster.tls]", &["mode", "certificate", "key", "roots", "sni", "peers", "crl", "alpn"]);
+    keys("[cluster.tls]", &["mode", "certificate", "key", "roots", "sni", "peers", "crl", "alpn"]);
 
-pub(super) static CLUSTER_TIMEOUTS: Keys = whole("[cluster.timeouts]", &["connect", "pool_idle"]);
+pub(super) static CLUSTER_TIMEOUTS: Keys = keys("[cluster.timeouts]", &["connect", "pool_idle"]);
 
 pub(super) static CLUSTER_LIMITS: Keys =
-    whole("[cluster.limits]", &["connections", "pending", "requests", "retries"]);
+    keys("[cluster.limits]", &["connections", "pending", "requests", "retries"]);
 
-pub(super) static OUTLIER: Keys = whole(
-    "[cluster.outlier]",
-    &["consecutive_failures", "ejection", "max_ejection", "max_percent"],
-);
+pub(super) static OUTLIER: Keys =
+    keys("[cluster.outlier]", &["consecutive_failures", "ejection", "max_ejection", "max_percent"]);
 
 pub(super) static CLUSTER_RETRY: Keys =
-    whole("[cluster.retry]", &["attempts", "backoff", "max_backoff", "budget_percent"]);
+    keys("[cluster.retry]", &["attempts", "backoff", "max_backoff", "budget_percent"]);
 
 pub(super) static HEALTH: Keys =
-    whole("[cluster.health]", &["path", "host", "interval", "timeout", "healthy", "unhealthy"]);
+    keys("[cluster.health]", &["path", "host", "interval", "timeout", "healthy", "unhealthy"]);
 
-pub(super) static POLICY: Keys = whole("a `policy`", &["hash"]);
+pub(super) static POLICY: Keys = keys("a `policy`", &["hash"]);
 
-pub(super) static ENDPOINT: Keys = whole("an endpoint", &["address", "weight"]);
+pub(super) static ENDPOINT: Keys = keys("an endpoint", &["address", "weight"]);
 
-/// A section of which everything is built.
-const fn whole(section: &'static str, built: &'static [&'static str]) -> Keys {
-    Keys { section, built, later: &[] }
+const fn keys(section: &'static str, known: &'static [&'static str]) -> Keys {
+    Keys { section, known }
 }
 
 /// Every kind of section, to find the one in which a misplaced key belongs. The first that has it is

@@ -47,6 +47,7 @@ pub(crate) fn reload_refusals(old: &Config, new: &Config) -> Vec<Refusal> {
         difference("cpus", cpus(old), cpus(new)),
         difference("pin", old.pin, new.pin),
         difference("acceptors", old.acceptors, new.acceptors),
+        difference("driver", old.driver, new.driver),
         balance,
         difference("admin", old.admin, new.admin),
     ];

@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) pin: Pin,
     /// Acceptor threads, 1 to 64. Default: 1, which is enough up to some 80,000 connections a second.
     pub(crate) acceptors: usize,
+    /// Default: `auto`.
+    pub(crate) driver: Driver,
     /// Default: `least-connections`.
     pub(crate) balance: Balance,
     /// The admin server. Default: off. It can stop the sidecar, so it belongs on loopback.
@@ -98,6 +100,17 @@ choice! {
         Auto = "auto",
         Always = "always",
         Never = "never",
+    }
+}
+
+choice! {
+    /// What carries out the operations of all threads.
+    enum Driver {
+        /// io_uring where it may be used, epoll elsewhere.
+        Auto = "auto",
+        /// io_uring, or the sidecar does not start.
+        IoUring = "io_uring",
+        Epoll = "epoll",
     }
 }
 

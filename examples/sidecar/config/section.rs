@@ -30,20 +30,15 @@ impl<'d> Section<'d> {
         span: Span,
         findings: &mut Findings,
     ) -> Self {
-        for key in table.keys().filter(|key| !keys.built.contains(&&**key.get_ref())) {
-            let word = key.get_ref();
-            let message = match keys.later(word) {
-                Some(feature) => feature.missing_for(format_args!("`{word}`")),
-                None => unknown_key(word, keys),
-            };
-            findings.error(key.span(), message);
+        for key in table.keys().filter(|key| !keys.known.contains(&&**key.get_ref())) {
+            findings.error(key.span(), unknown_key(key.get_ref(), keys));
         }
         Self { keys, table, span }
     }
 
     /// Whether the key is written, be its value right or wrong.
     pub(super) fn has(&self, key: &str) -> bool {
-        debug_assert!(self.keys.built.contains(&key), "`{key}` is missing from {:?}", self.keys);
+        debug_assert!(self.keys.known.contains(&key), "`{key}` is missing from {:?}", self.keys);
         self.table.contains_key(key)
     }
 
@@ -219,16 +214,16 @@ fn unknown_key(word: &str, here: &Keys) -> String {
     let mut message = format!("unknown key `{word}` {place} {}", here.section);
     message.truncate(message.trim_end().len());
     let elsewhere = SECTIONS.iter().find(|keys| {
-        !keys.section.is_empty() && keys.built.contains(&word) && !std::ptr::eq(**keys, here)
+        !keys.section.is_empty() && keys.known.contains(&word) && !std::ptr::eq(**keys, here)
     });
     if let Some(keys) = elsewhere {
         message.push_str(&format!("; it belongs in {}", keys.section));
-    } else if ROOT.built.contains(&word) {
+    } else if ROOT.known.contains(&word) {
         message.push_str("; it belongs at the top, before the first section");
-    } else if let Some(near) = nearest(word, here.all()) {
+    } else if let Some(near) = nearest(word, here.known.iter().copied()) {
         message.push_str(&format!("; did you mean `{near}`?"));
     } else {
-        let known: Vec<_> = here.built.iter().map(|key| format!("`{key}`")).collect();
+        let known: Vec<_> = here.known.iter().map(|key| format!("`{key}`")).collect();
         message.push_str(&format!("; known here: {}", known.join(", ")));
     }
     message

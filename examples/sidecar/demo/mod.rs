@@ -40,7 +40,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Shows it; then stays up until SIGINT or SIGTERM, unless it is to be shown `once`.
 ///
 /// # Errors
-/// When io_uring or a socket is refused, or a client's connection fails.
+/// When a socket is refused, or a client's connection fails.
 pub(crate) fn run(once: bool) -> Result<(), Failed> {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let shards = cpus.clamp(LEAST_SHARDS, MOST_SHARDS);
@@ -50,6 +50,7 @@ pub(crate) fn run(once: bool) -> Result<(), Failed> {
     let origin = origin::start().map_err(Failed::io("starting the origin"))?;
 
     let stage = Stage::start(Balance::Kernel, shards, origin)?;
+    screen.say(format_args!("Both run on {}.\n", stage.driver()));
     let (by_kernel, _) = show(&stage, connections, &mut screen)?;
     drop(stage);
     let stage = Stage::start(Balance::LeastConnections, shards, origin)?;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use evenkeel::{
-    Builder, Drained, Error, Listener, Proxy,
+    Builder, Drained, DriverInUse, Error, Listener, Proxy,
     accept::Balance,
     http::{self, Routes},
     tls,
@@ -65,6 +65,11 @@ impl Stage {
         };
         let address = address(&outbound, "outbound")?;
         Ok(Stage { balance, outbound, inbound, address, seen })
+    }
+
+    /// What both run on.
+    pub(super) fn driver(&self) -> &DriverInUse {
+        self.outbound.driver()
     }
 
     pub(super) fn balance(&self) -> &Balance {

@@ -36,6 +36,11 @@ pub(super) fn proxy(config: &Config, prepared: &Prepared) -> Result<Builder, Err
             schema::Pin::Never => evenkeel::Pin::Never,
         })
         .acceptors(config.acceptors)
+        .driver(match config.driver {
+            schema::Driver::Auto => evenkeel::Driver::Auto,
+            schema::Driver::IoUring => evenkeel::Driver::IoUring,
+            schema::Driver::Epoll => evenkeel::Driver::Epoll,
+        })
         .balance(balance(config));
     if let Some(address) = config.admin {
         builder = builder.admin(address.to_string());

@@ -72,7 +72,8 @@ fn run(file: &Path, Loaded { config, warnings }: Loaded) -> Result<Ended, Cannot
     let in_force = InForce::new(config, &prepared);
     let proxy = admin::routes(builder, &sender, &in_force, &log).start()?;
     kept.take(prepared, &proxy);
-    tracing::info!(file = %file.display(), shards = proxy.shards().len(), "serving");
+    let (shards, driver) = (proxy.shards().len(), proxy.driver().name());
+    tracing::info!(file = %file.display(), shards, driver, "serving");
     let supervisor =
         Supervisor::new(file.to_owned(), open_files, in_force, log, proxy, kept, sender);
     Ok(supervisor.run(events))

@@ -57,7 +57,7 @@ impl Inner {
                         wakes.extend(stream.receive.waker.take());
                         if stream.receive.failed() {
                             // A socket reports an error once, so a poll finds nothing any more.
-                            wakes.extend(stream.control_waker.take());
+                            wakes.extend(stream.take_control_waker());
                         }
                         if then == Then::Starve {
                             self.starved.add(key, &mut stream.receive.place);
@@ -67,9 +67,11 @@ impl Inner {
                 }
                 Kind::Send => complete_send(completion, entry, driver, wakes),
                 Kind::Connect => {
-                    stream.connected = Some(completion.result);
-                    stream.address = None;
-                    wakes.extend(stream.control_waker.take());
+                    if let Some(control) = &mut stream.control {
+                        control.connected = Some(completion.result);
+                        control.address = None;
+                    }
+                    wakes.extend(stream.take_control_waker());
                 }
                 Kind::Poll => complete_poll(completion, entry, driver, wakes),
                 _ => debug_assert!(false, "no operation of a stream: {completion:?}"),
@@ -178,7 +180,7 @@ fn complete_send(
     wakes.extend(stream.send.waker.take());
     if stream.send.failed() {
         // For who waits for a failure: a poll may find nothing any more.
-        wakes.extend(stream.control_waker.take());
+        wakes.extend(stream.take_control_waker());
         wakes.extend(stream.receive.waker.take());
     }
     start_send(entry, driver, completion.token.key());
@@ -204,7 +206,7 @@ fn complete_poll(
     }
     // One that has ended must be started again by who waits for it.
     if stream.broken || !completion.more {
-        wakes.extend(stream.control_waker.take());
+        wakes.extend(stream.take_control_waker());
     }
 }
 

@@ -29,7 +29,11 @@ impl Reactor {
             }
             Err(_) => {
                 inner.release(key);
-                Err(io::ErrorKind::Unsupported.into())
+                Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "operations of an embedder's own need io_uring, and this thread runs on epoll; \
+                     start the proxy with Driver::IoUring to be told what refuses it",
+                ))
             }
         }
     }

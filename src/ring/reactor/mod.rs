@@ -14,6 +14,8 @@ mod listeners;
 mod start;
 mod streams;
 
+pub(crate) use self::streams::CREDIT;
+
 use std::{
     cell::{Cell, RefCell},
     io,

@@ -28,13 +28,13 @@ use crate::{
 
 /// Bytes that may wait on either side of a stream: received and not taken, or handed over and not
 /// sent. In user space; the kernel's socket buffers come on top.
-const CREDIT: u32 = 64 << 10;
+pub(crate) const CREDIT: u32 = 64 << 10;
 /// The same in the bulk gear.
 const BULK_CREDIT: u32 = 2 << 20;
 
 impl Reactor {
-    pub(crate) fn adopt_stream(&self, fd: OwnedFd) -> Key {
-        let slot = Slot::Stream(StreamSlot::new(CREDIT, false));
+    pub(crate) fn adopt_stream(&self, fd: OwnedFd, credit: u32) -> Key {
+        let slot = Slot::Stream(StreamSlot::new(credit, false));
         self.inner.borrow_mut().slots.insert(Some(fd), slot)
     }
 
@@ -43,19 +43,26 @@ impl Reactor {
         &self,
         destination: SocketAddr,
         options: &UpstreamOptions,
+        credit: u32,
     ) -> Result<Key, DialError> {
         let inner = &mut *self.inner.borrow_mut();
         let fd = inner.driver.socket(destination, options)?;
-        Ok(inner.start_connect(fd, destination.into()))
+        Ok(inner.start_connect(fd, destination.into(), credit))
     }
 
     pub(crate) fn poll_connected(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with_stream(key, |stream| match stream.connected {
-            Some(0) => Poll::Ready(Ok(())),
-            Some(error) => Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
-            None => {
-                register(&mut stream.control_waker, cx);
-                Poll::Pending
+        self.with_stream(key, |stream| {
+            let Some(control) = &mut stream.control else { return Poll::Ready(Ok(())) };
+            match control.connected {
+                Some(0) => {
+                    stream.control = None;
+                    Poll::Ready(Ok(()))
+                }
+                Some(error) => Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
+                None => {
+                    register(&mut control.waker, cx);
+                    Poll::Pending
+                }
             }
         })
         .unwrap_or_else(|error| Poll::Ready(Err(error)))
@@ -183,7 +190,7 @@ impl Reactor {
             register(&mut stream.receive.waker, cx);
             return Poll::Pending;
         }
-        register(&mut stream.control_waker, cx);
+        register(&mut stream.control.get_or_insert_default().waker, cx);
         start_poll(entry, driver, key);
         Poll::Pending
     }
@@ -245,10 +252,11 @@ impl Reactor {
 }
 
 impl Inner {
-    fn start_connect(&mut self, fd: OwnedFd, address: socket2::SockAddr) -> Key {
-        let mut stream = StreamSlot::new(CREDIT, true);
+    fn start_connect(&mut self, fd: OwnedFd, address: socket2::SockAddr, credit: u32) -> Key {
+        let mut stream = StreamSlot::new(credit, true);
+        let control = stream.control.get_or_insert_default();
         let address: *const socket2::SockAddr =
-            &raw const **stream.address.insert(Box::new(address));
+            &raw const **control.address.insert(Box::new(address));
         let key = self.slots.insert(Some(fd), Slot::Stream(stream));
         if let Some((entry, driver)) = self.entry(key) {
             entry.started(Kind::Connect);

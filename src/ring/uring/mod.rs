@@ -50,10 +50,7 @@ use super::{
         Completion, Doorbell, Driver, Kind, Nanoseconds, Operation, Token, Wait, nanoseconds,
     },
 };
-use crate::sys::{
-    delivery::{Delivery, delivery},
-    dial::{self, DialError, UpstreamOptions},
-};
+use crate::sys::dial::{self, DialError, Mode, UpstreamOptions};
 
 /// The token of the poll that watches the eventfd of [`RingDoorbell`].
 const EVENTFD: Token = Token(1 << 32 | Kind::Doorbell as u64);
@@ -349,28 +346,7 @@ impl Driver for RingDriver {
         destination: SocketAddr,
         options: &UpstreamOptions,
     ) -> Result<OwnedFd, DialError> {
-        dial::upstream_socket(destination, options)
-    }
-
-    fn shutdown_write(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        // The ring's own shutdown would go to a worker thread.
-        Ok(rustix::net::shutdown(fd, rustix::net::Shutdown::Write)?)
-    }
-
-    fn reset_on_close(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        dial::set_linger_zero(fd)
-    }
-
-    fn local_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr> {
-        socket2::SockRef::from(&fd).local_addr()
-    }
-
-    fn peer_address(&self, fd: BorrowedFd<'_>) -> io::Result<socket2::SockAddr> {
-        socket2::SockRef::from(&fd).peer_addr()
-    }
-
-    fn delivery(&self, fd: BorrowedFd<'_>) -> io::Result<Delivery> {
-        delivery(fd)
+        dial::upstream_socket(destination, options, Mode::Blocking)
     }
 }
 

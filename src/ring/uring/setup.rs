@@ -111,6 +111,17 @@ impl RingRefused {
         }
     }
 
+    /// What refused the ring, in a word: `sysctl`, `seccomp`, `memlock`, `kernel` or `other`.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            RingRefused::DisabledBySysctl { .. } => "sysctl",
+            RingRefused::Seccomp { .. } => "seccomp",
+            RingRefused::LockedMemory { .. } => "memlock",
+            RingRefused::KernelTooOld { .. } => "kernel",
+            RingRefused::Other { .. } => "other",
+        }
+    }
+
     pub(super) fn too_old(lacks: &'static str) -> RingRefused {
         RingRefused::KernelTooOld { lacks, release: limits::kernel_release() }
     }

@@ -40,7 +40,7 @@ impl<'d, M: Choice> TlsDraft<'d, M> {
     ) -> Option<Self> {
         let section = of.table("tls", keys, findings)?;
         let file = |value: &DeValue<'_>| path(value, directory);
-        let has_sni = keys.built.contains(&"sni");
+        let has_sni = keys.known.contains(&"sni");
         Some(Self {
             mode: section.read("mode", findings, choice_of),
             certificate: section.read("certificate", findings, file),

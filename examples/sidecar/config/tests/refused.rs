@@ -74,10 +74,7 @@ fn at_the_top_level() {
         ("log = 'inof'", "1:7: error: `log`: \"inof\" is no level: …did you mean `info`?"),
         ("log = 'info,h2'", "1:7: error: `log`: \"h2\" is no level: …\"evenkeel=debug\""),
         ("log_format = 'yaml'", "1:14: error: `log_format`: …\"text\", \"json\""),
-        (
-            "driver = 'auto'",
-            "1:1: error: `driver` needs the epoll driver, which this build does not",
-        ),
+        ("driver = 'uring'", "1:10: error: `driver`: …\"auto\", \"io_uring\", \"epoll\""),
         (
             "lisener = 1",
             "1:1: error: unknown key `lisener` at the top level; did you mean `listener`?",

@@ -29,6 +29,10 @@ fn a_reload_cannot_change_what_the_threads_stand_on() {
     assert_eq!(refused("\"always\"", "\"never\""), [refusal("pin", "\"always\"", "\"never\"")]);
     assert_eq!(refused("acceptors = 2", "acceptors = 3"), [refusal("acceptors", "2", "3")]);
     assert_eq!(
+        refused("\"io_uring\"", "\"epoll\""),
+        [refusal("driver", "\"io_uring\"", "\"epoll\"")]
+    );
+    assert_eq!(
         refused("admin = \"127.0.0.1:15000\"", ""),
         [refusal("admin", "\"127.0.0.1:15000\"", "nothing")]
     );

@@ -13,6 +13,7 @@ fn nothing_written_is_every_default() {
     let expected = r#"shards = 0
 pin = "auto"
 acceptors = 1
+driver = "auto"
 balance = "least-connections"
 log = "info"
 log_format = "text"
@@ -391,6 +392,7 @@ fn the_reference_is_taken() {
         cpus = "0-3,8"
         pin = "auto"
         acceptors = 1
+        driver = "auto"
         balance = "least-connections"
         admin = "127.0.0.1:15000"
         telemetry = "0.0.0.0:15090"
