@@ -61,6 +61,17 @@ impl RecordLayer {
         RecordLayer { session: RefCell::new(session), established }
     }
 
+    /// The same where the peer has ended its direction behind that data.
+    pub(in crate::tls) fn ended(
+        keys: Keys,
+        established: Established,
+        data: VecDeque<Chunk>,
+    ) -> RecordLayer {
+        let mut layer = RecordLayer::new(keys, established, data, Vec::new());
+        layer.session.get_mut().receiving = Receiving::Ended;
+        layer
+    }
+
     pub(in crate::tls) fn established(&self) -> &Established {
         &self.established
     }
