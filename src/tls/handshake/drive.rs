@@ -95,11 +95,10 @@ pub(super) async fn drive<S: Side>(
         refuse(stream, output).await;
         return Err(HandshakeError::NotAllowed(reason));
     }
-    let Exchange { received, data, ended } = exchange;
-    let layer = match ended {
-        true => RecordLayer::ended(keys, established, data),
-        false => RecordLayer::new(keys, established, data, received),
-    };
+    let mut layer = RecordLayer::new(keys, established, exchange.data, exchange.received);
+    if exchange.ended {
+        layer.peer_has_ended();
+    }
     stream.set_layer(layer);
     Ok(())
 }
@@ -183,10 +182,10 @@ impl Exchange {
         }
     }
 
-    /// Writes the alert that rustls has made of an error.
+    /// Writes the alert that rustls has made of an error, and what was to be sent before it. What was
+    /// received stays, as rustls may know of messages in it; and rustls is not asked for more than it
+    /// has, since it would look at them.
     fn write_alert<S: Side>(&mut self, side: &mut S, output: &mut Output) {
-        // No further than to the alert: rustls must not see the bytes again that it has refused. They
-        // stay where they are, for it knows messages behind them by their places.
         while side.common().wants_write() {
             match self.process(side, output) {
                 Ok(Next::Again) => {}

@@ -61,17 +61,6 @@ impl RecordLayer {
         RecordLayer { session: RefCell::new(session), established }
     }
 
-    /// The same where the peer has ended its direction behind that data.
-    pub(in crate::tls) fn ended(
-        keys: Keys,
-        established: Established,
-        data: VecDeque<Chunk>,
-    ) -> RecordLayer {
-        let mut layer = RecordLayer::new(keys, established, data, Vec::new());
-        layer.session.get_mut().receiving = Receiving::Ended;
-        layer
-    }
-
     pub(in crate::tls) fn established(&self) -> &Established {
         &self.established
     }
@@ -119,6 +108,13 @@ impl Session {
             // A failure is the socket's, which says so to whoever uses it next.
             let _ = socket.queue(Payload::Output(full));
         })
+    }
+}
+
+impl RecordLayer {
+    /// Says that the peer has ended its direction behind the data that is there.
+    pub(in crate::tls) fn peer_has_ended(&mut self) {
+        self.session.get_mut().receiving = Receiving::Ended;
     }
 }
 
