@@ -1,7 +1,7 @@
 //! What a certificate says: its names, its number, its dates, its digest.
 //!
 //! DER flows in, facts flow out: for the admin listener, the expiry metric, the
-//! `x-forwarded-client-cert` header, and for [`verify`](super::verify), which alone decides whether
+//! `x-forwarded-client-cert` header, and for the verifiers, which alone decide whether
 //! they are to be believed.
 
 use std::{
