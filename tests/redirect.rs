@@ -18,3 +18,5 @@ mod sidecar_binary;
 mod sidecar_rules;
 #[path = "redirect/stage.rs"]
 mod stage;
+#[path = "redirect/tls.rs"]
+mod tls;

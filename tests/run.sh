@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 # A command that the tests call, and the Debian package that has it.
 declare -A package_of=(
     [iptables]=iptables [nft]=nftables [ip]=iproute2 [ps]=procps [strace]=strace [setpriv]=util-linux
+    [curl]=curl [openssl]=openssl
 )
 
 # Administrators' commands are not on the PATH of every user.

@@ -8,7 +8,7 @@
 //! [`credentials`] reads certificates, keys, roots and revocation lists, and makes of them what
 //! handshakes need; they judge peers by their [`identity`]. [`accept`] and [`connect`] make a TLS
 //! connection of a stream, which then carries what is inside of it, for whatever uses streams.
-//! [`terminate`] does it for every connection of a listener. A refusal has a [`Reason`].
+//! [`terminate()`] does it for every connection of a listener. A refusal has a [`Reason`].
 //! [`ByServerName`] sorts connections by the name that their clients ask for, and leaves their TLS alone.
 
 mod alpn;

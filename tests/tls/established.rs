@@ -77,6 +77,32 @@ fn the_end_is_a_close_notify_in_both_directions() {
     }
 }
 
+/// All that a client has to say, in the same segment as the end of its handshake.
+#[test]
+fn data_and_the_end_may_come_with_the_last_message_of_the_handshake() {
+    let server = Server::new();
+    let (_proxy, address) = echo(server.credentials());
+    for message in [&b"hello"[..], b"", &bytes(3000)] {
+        let mut client = client(address, server.client(&[&TLS13]));
+        let (connection, stream) = (&mut client.conn, &mut client.sock);
+        connection.write_tls(stream).unwrap();
+        while connection.is_handshaking() {
+            connection.read_tls(stream).unwrap();
+            connection.process_new_packets().unwrap();
+        }
+        connection.writer().write_all(message).unwrap();
+        connection.send_close_notify();
+        let mut all = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut all).unwrap();
+        }
+        stream.write_all(&all).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer == message);
+    }
+}
+
 #[test]
 fn an_end_without_a_close_notify_is_an_error_to_the_service() {
     let server = Server::new();

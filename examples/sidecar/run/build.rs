@@ -152,8 +152,10 @@ fn intercepting(
         return services::add(listener, &Place::Serve, spoken, clusters, prepared);
     }
     match interception.unmatched {
-        // What no service takes is refused. HTTP is answered, and may have routes.
-        Unmatched::Fallback(Fallback::Blackhole) if !spoken.connections.protocol.may_be_http() => {
+        // What no service takes is refused. HTTP is answered, and may have routes, as server names have.
+        Unmatched::Fallback(Fallback::Blackhole)
+            if !spoken.connections.protocol.may_be_http() && spoken.connections.tls.is_none() =>
+        {
             listener
         }
         Unmatched::Fallback(Fallback::Blackhole) => {

@@ -38,7 +38,7 @@ impl Pem<'_> {
     fn items<T: PemObject>(&self) -> Result<Vec<T>, Error> {
         T::pem_slice_iter(&self.bytes)
             .collect::<Result<_, _>>()
-            .or_else(|error: pem::Error| self.refuse(Problem::Pem(error.to_string())))
+            .or_else(|error: pem::Error| self.refuse(Problem::Pem(in_words(&error))))
     }
 
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -189,4 +189,16 @@ pub(super) fn revocation_lists(pem: &Pem<'_>) -> Result<Vec<CertRevocationList<'
         })
     };
     lists.iter().enumerate().map(read).collect()
+}
+
+/// What the library says of lines, it says of their bytes. Of a line that is not as it should be
+/// nothing is shown: there may be a part of a key in it.
+fn in_words(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("there is no end of {}", String::from_utf8_lossy(end_marker))
+        }
+        pem::Error::IllegalSectionStart { .. } => "a line with BEGIN is damaged".to_owned(),
+        error => error.to_string(),
+    }
 }

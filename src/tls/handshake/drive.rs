@@ -59,6 +59,8 @@ pub(super) async fn drive<S: Side>(
                 let flight = std::mem::replace(&mut output, stream.output());
                 stream.send(flight).await.map_err(HandshakeError::Transport)?;
             }
+            // It ended in order, but before the end of the handshake.
+            Ok(Next::Receive) if exchange.ended => return Err(HandshakeError::Closed),
             Ok(Next::Receive) => {
                 let before = exchange.received.len();
                 exchange.receive(stream).await?;
@@ -71,7 +73,7 @@ pub(super) async fn drive<S: Side>(
                 }
                 pace::step().await;
             }
-            Ok(Next::Done) if exchange.is_between_records() => break,
+            Ok(Next::Done) if exchange.ended || exchange.is_between_records() => break,
             Ok(Next::Done) => exchange.receive(stream).await?,
             Ok(Next::Closed) => return Err(HandshakeError::Closed),
             Err(error) => {
@@ -98,7 +100,11 @@ pub(super) async fn drive<S: Side>(
         refuse(stream, output).await;
         return Err(HandshakeError::NotAllowed(reason));
     }
-    stream.set_layer(RecordLayer::new(keys, established, exchange.data, exchange.received));
+    let mut layer = RecordLayer::new(keys, established, exchange.data, exchange.received);
+    if exchange.ended {
+        layer.peer_has_ended();
+    }
+    stream.set_layer(layer);
     Ok(())
 }
 
@@ -128,6 +134,8 @@ struct Exchange {
     received: Vec<u8>,
     /// Data that came behind the handshake.
     data: VecDeque<Chunk>,
+    /// The peer's direction has ended in order, maybe right behind the handshake.
+    ended: bool,
 }
 
 impl Exchange {
@@ -165,7 +173,11 @@ impl Exchange {
                 }
                 Ok(Next::Again)
             }
-            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Next::Closed),
+            Ok(ConnectionState::PeerClosed) => {
+                self.ended = true;
+                Ok(Next::Again)
+            }
+            Ok(ConnectionState::Closed) => Ok(Next::Closed),
             Ok(state) => Err(Error::General(format!("{state:?} in a handshake"))),
         };
         self.received.drain(..discard);

@@ -113,6 +113,13 @@ impl Session {
     }
 }
 
+impl RecordLayer {
+    /// Says that the peer has ended its direction behind the data that is there.
+    pub(in crate::tls) fn peer_has_ended(&mut self) {
+        self.session.get_mut().receiving = Receiving::Ended;
+    }
+}
+
 /// Hands records over, and whatever waits for them. A failure is the socket's, which says so to
 /// whoever uses it next.
 fn send(socket: &Socket, records: Payload) {

@@ -245,7 +245,9 @@ fn in_files() {
         ),
         (
             "certificate = 'half.pem'\nkey = 'own.key'\nroots = 'own.pem'",
-            Some("6:15: error: `certificate`: …half.pem: is not PEM, or not all of it"),
+            Some(
+                "6:15: error: `certificate`: …half.pem: is not PEM, or not all of it: there is no end of CERTIFICATE",
+            ),
         ),
         (
             "certificate = 'own.pem'\nkey = 'own.key'\nroots = { 'td' = 'none.pem' }",
