@@ -64,9 +64,14 @@ fn round_trip(tls: &mut (impl Read + Write)) {
     tls.read_exact(&mut message).unwrap();
 }
 
+/// Of times, in nanoseconds.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1000, 60_000_000_000, 3).unwrap()
+}
+
 /// The times of round trips, until it is told to stop.
 fn measure(address: SocketAddr, config: &Arc<ClientConfig>, stop: &AtomicBool) -> Histogram<u64> {
-    let mut times = Histogram::new(3).unwrap();
+    let mut times = histogram();
     let mut tls = connect(address, config);
     while !stop.load(Relaxed) {
         let begun = Instant::now();
@@ -110,7 +115,7 @@ fn main() {
     config.resumption = Resumption::disabled();
     let config = Arc::new(config);
 
-    let mut times = [(); 2].map(|()| Histogram::<u64>::new(3).unwrap());
+    let mut times = [(); 2].map(|()| histogram());
     let handshakes = AtomicU64::new(0);
     for round in 0..2 * ROUNDS {
         let flooded = round % 2 == 1;

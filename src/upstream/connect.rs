@@ -13,7 +13,7 @@ use std::{
 use crate::{
     net::Stream,
     runtime::timeout,
-    shard::Shard,
+    shard::{Shard, Shared},
     sys::dial::{self, Keepalive, UpstreamOptions},
     telemetry::{ClusterCells, ConnectFailure},
 };
@@ -134,18 +134,26 @@ impl fmt::Display for ConnectError {
 }
 
 /// What connects one shard to one cluster.
-#[derive(Debug)]
 pub(crate) struct Connector {
-    shard: Shard,
+    /// Not the shard itself, which what is kept on it must not hold.
+    shared: Arc<Shared>,
+    shard: usize,
     cells: Arc<ClusterCells>,
     #[cfg(feature = "__tls")]
     tls: TlsCounts,
 }
 
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
 impl Connector {
     pub(crate) fn new(shard: &Shard, cluster: &Arc<str>) -> Connector {
         Connector {
-            shard: shard.clone(),
+            shared: Arc::clone(shard.shared()),
+            shard: shard.index(),
             cells: shard.cluster(cluster),
             #[cfg(feature = "__tls")]
             tls: TlsCounts { cluster: Arc::clone(cluster), cells: OnceCell::new() },
@@ -167,7 +175,7 @@ impl Connector {
         client: Option<SocketAddr>,
         preamble: Option<&[u8]>,
     ) -> Result<Connected, ConnectError> {
-        let table = self.shard.shared().table.load_full();
+        let table = self.shared.table.load_full();
         let options_for_client = options.for_client(client);
         let mut last = ConnectError::NoAddress;
         for &address in addresses {
@@ -214,9 +222,10 @@ impl Connector {
         let begun = Instant::now();
         let shaken = shake_hands(&mut stream, credentials, limit).await;
         let took = begun.elapsed();
-        let cells = self.tls.cells.get_or_init(|| {
-            self.shard.registry().tls_cluster(&self.tls.cluster, self.shard.index())
-        });
+        let cells = self
+            .tls
+            .cells
+            .get_or_init(|| self.shared.registry.tls_cluster(&self.tls.cluster, self.shard));
         match shaken {
             Ok(()) => {
                 let resumed = stream.tls().is_some_and(|tls| tls.is_resumed());
