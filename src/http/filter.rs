@@ -50,7 +50,8 @@ pub trait Filter: 'static {
     type State: Default;
 
     /// The head of a request has come from `connection`. Nothing of it was sent upstream. It has the
-    /// fields that the proxy adds, such as `X-Request-Id`.
+    /// fields that the proxy adds, such as `X-Request-Id`. Who the client is, where it has proved that,
+    /// and what it has asked for says `connection.tls()`.
     async fn request(
         &self,
         head: &mut RequestHead,

@@ -135,9 +135,8 @@ impl fmt::Display for ConnectError {
 
 /// What connects one shard to one cluster.
 pub(crate) struct Connector {
-    /// Not the shard, which may keep what keeps this.
+    /// Not the shard itself, which what is kept on it must not hold.
     shared: Arc<Shared>,
-    #[cfg(feature = "__tls")]
     shard: usize,
     cells: Arc<ClusterCells>,
     #[cfg(feature = "__tls")]
@@ -146,7 +145,7 @@ pub(crate) struct Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("cells", &self.cells).finish_non_exhaustive()
+        f.debug_struct("Connector").field("shard", &self.shard).finish_non_exhaustive()
     }
 }
 
@@ -154,7 +153,6 @@ impl Connector {
     pub(crate) fn new(shard: &Shard, cluster: &Arc<str>) -> Connector {
         Connector {
             shared: Arc::clone(shard.shared()),
-            #[cfg(feature = "__tls")]
             shard: shard.index(),
             cells: shard.cluster(cluster),
             #[cfg(feature = "__tls")]

@@ -39,7 +39,9 @@ fn have(test: &str, programs: &[&str]) -> bool {
     let is_here = |program: &&&str| places.iter().any(|place| place.join(program).is_file());
     let Some(missing) = programs.iter().find(|program| !is_here(program)) else { return true };
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{missing} is not here");
-    eprintln!("SKIPPED {test}: {missing} is not here");
+    // Not eprintln!, which the test runner would keep to itself.
+    let skipped = format!("SKIPPED {test}: {missing} is not here\n");
+    std::io::stderr().write_all(skipped.as_bytes()).unwrap();
     false
 }
 

@@ -14,9 +14,9 @@ const NAME: &str = "X-Forwarded-Client-Cert";
 
 /// What becomes of `X-Forwarded-Client-Cert` in requests. By Envoy's names for it.
 ///
-/// A client has a certificate where TLS ends in front of this proxy
-/// ([`tls::terminate`](crate::tls::terminate)) and asks for one. Of any other client the field is
-/// dropped, unless it is [`AlwaysForwardOnly`](Self::AlwaysForwardOnly).
+/// A client has a certificate where TLS ends in front of this proxy (`tls::terminate`) and asks for
+/// one. Of any other client the field is dropped, unless it is
+/// [`AlwaysForwardOnly`](Self::AlwaysForwardOnly).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForwardedClientCertificate {
@@ -117,7 +117,10 @@ mod with_tls {
     use std::fmt::Write;
 
     use super::{CertificateDetails, Connection};
-    use crate::tls::{Certificate, Established};
+    use crate::{
+        telemetry::access_log::TlsSession,
+        tls::{Certificate, Established},
+    };
 
     /// A client with a certificate that was verified.
     pub(super) struct Client<'c> {
@@ -140,8 +143,8 @@ mod with_tls {
                 push_value(uri, out);
                 out.push(';');
             }
-            // Writing to a `String` does not fail.
-            let _ = write!(out, "Hash={}", certificate.sha256());
+            out.push_str("Hash=");
+            push_hash(tls, out);
             let chain = tls.peer_certificates();
             if details.certificate {
                 out.push_str(";Cert=\"");
@@ -154,7 +157,8 @@ mod with_tls {
                 out.push('"');
             }
             if details.subject {
-                // In RFC 4514's form a quote stands behind a backslash, as it must here.
+                // In RFC 4514's form a quote stands behind a backslash, as it must here. Writing to a
+                // `String` does not fail.
                 let _ = write!(out, ";Subject=\"{}\"", certificate.subject());
             }
             if details.uri {
@@ -174,6 +178,15 @@ mod with_tls {
                     push_value(name, out);
                 }
             }
+        }
+    }
+
+    /// Appends the SHA-256 of the client's certificate.
+    fn push_hash(tls: &Established, out: &mut String) {
+        let client = TlsSession::peer(tls);
+        let digit = |value| char::from_digit(value, 16).unwrap_or_default();
+        for byte in client.iter().flat_map(|client| client.sha256) {
+            out.extend([digit(u32::from(byte >> 4)), digit(u32::from(byte & 15))]);
         }
     }
 
