@@ -75,6 +75,8 @@ fn strict_takes_only_clients_that_prove_who_they_are() {
 
     let answer = curl(&sidecar, &authority, Some("friend"));
     assert!(answer.stdout.starts_with(b"web\nGET / HTTP/1.1\n"), "{answer:?}");
+    let told = String::from_utf8_lossy(&answer.stdout).to_lowercase();
+    assert!(told.contains("uri=spiffe://cluster.local/ns/default/sa/friend"), "{told}");
     for (own, reason) in [
         (None, "no_certificate"),
         (Some("other"), "peer_not_allowed"),

@@ -5,7 +5,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use evenkeel::{
     Connection, Detect, Listener, Relay, Service, ServiceFactory,
-    http::{self, Forwarded, h1::HeadLimits, route::PathPolicy},
+    http::{
+        self, CertificateDetails, Forwarded, ForwardedClientCertificate, h1::HeadLimits,
+        route::PathPolicy,
+    },
     relay::{ProxyHeader, Timeouts},
     shard::Shard,
     telemetry::RejectReason,
@@ -158,6 +161,10 @@ fn proxy(spoken: Spoken<'_>, prepared: &Prepared) -> Option<http::Proxy> {
         })
         .max_body(options.max_body)
         .connect(options.connect)
+        // As a mesh has it. Of clients without a verified certificate the field is dropped.
+        .forwarded_client_certificate(ForwardedClientCertificate::AppendForward(
+            CertificateDetails { subject: true, uri: true, dns: true, ..Default::default() },
+        ))
         .forwarded(match options.forwarded {
             schema::http::Forwarded::Append => Forwarded::Append,
             schema::http::Forwarded::Replace => Forwarded::Replace,
