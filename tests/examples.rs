@@ -94,6 +94,11 @@ fn the_demonstration_shows_an_uneven_and_an_even_proxy() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(output.stderr, b"", "{output:?}");
     assert!(!text.contains('\x1b'), "no escapes where it is no terminal: {text}");
+    let driver = match evenkeel::ring::Capabilities::probe() {
+        Ok(_) => "Both run on io_uring.".to_owned(),
+        Err(refused) => format!("Both run on epoll, since {refused}"),
+    };
+    assert!(text.contains(&driver), "{text}");
     for balance in ["kernel", "least-connections"] {
         for proxy in ["outbound", "inbound"] {
             let (carried, spread) = summary(text, balance, proxy);
