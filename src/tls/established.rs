@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     net::Stream,
-    telemetry::access_log::{CertificateFacts, TlsSession},
+    telemetry::{
+        HandshakeResult,
+        access_log::{CertificateFacts, TlsSession},
+    },
 };
 
 /// The set by which a handshake was made.
@@ -149,6 +152,14 @@ impl TlsSession for Established {
 }
 
 impl Stream {
+    /// How the handshake that made this connection counts.
+    pub(crate) fn handshake_result(&self) -> HandshakeResult {
+        match self.tls() {
+            Some(tls) if tls.is_resumed() => HandshakeResult::Resumed,
+            _ => HandshakeResult::Full,
+        }
+    }
+
     /// What TLS has settled; `None` where there is none on this stream.
     pub fn tls(&self) -> Option<&Established> {
         self.layer::<RecordLayer>().map(|records| &**records.established())

@@ -18,7 +18,7 @@ use crate::{
     runtime::timeout,
     service::{Service, ServiceFactory},
     shard::Shard,
-    telemetry::{CloseReason, HandshakeResult, TlsCells},
+    telemetry::{CloseReason, TlsCells},
 };
 
 /// How long a handshake may take unless it is told.
@@ -132,9 +132,7 @@ impl<S> TerminateOnShard<S> {
         let cells = self.cells(connection);
         match shaken {
             Ok(()) => {
-                let resumed = connection.tls().is_some_and(|tls| tls.is_resumed());
-                let result = if resumed { HandshakeResult::Resumed } else { HandshakeResult::Full };
-                cells.ended(Ok(result), begun.elapsed());
+                cells.ended(Ok(connection.handshake_result()), begun.elapsed());
                 true
             }
             Err(failed) => {

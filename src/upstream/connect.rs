@@ -19,7 +19,7 @@ use crate::{
 };
 #[cfg(feature = "__tls")]
 use crate::{
-    telemetry::{HandshakeResult, TlsCells},
+    telemetry::TlsCells,
     tls::{self, ClientCredentials},
 };
 
@@ -228,9 +228,7 @@ impl Connector {
             .get_or_init(|| self.shared.registry.tls_cluster(&self.tls.cluster, self.shard));
         match shaken {
             Ok(()) => {
-                let resumed = stream.tls().is_some_and(|tls| tls.is_resumed());
-                let result = if resumed { HandshakeResult::Resumed } else { HandshakeResult::Full };
-                cells.ended(Ok(result), took);
+                cells.ended(Ok(stream.handshake_result()), took);
                 Ok(stream)
             }
             Err((reason, error)) => {
