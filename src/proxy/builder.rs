@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    marker::PhantomData,
     num::NonZeroUsize,
     sync::{Arc, mpsc},
 };
@@ -18,6 +19,7 @@ use crate::{
     accept::{Acceptor, AcceptorTurns, Balance, Command},
     admin,
     error::Error,
+    guests::{GuestThread, RunGuest},
     listener::{Limits, Listener, Table},
     original_dst::{Loops, WatchedAddresses},
     ring::{Capabilities, Restrictions},
@@ -67,9 +69,15 @@ pub enum AcceptorPlacement {
     OnShard,
 }
 
-/// Describes a proxy, to be started. Everything has a default but the listeners.
+/// Shards of this crate's own executor.
+#[derive(Debug)]
+pub struct Native(());
+
+/// Describes a proxy, to be started. Everything has a default but the listeners. `K` is the kind of its
+/// shards, [`guests`](crate::guests) for instance.
 #[must_use = "a builder does nothing until it is started"]
-pub struct Builder {
+pub struct Builder<K = Native> {
+    kind: PhantomData<fn(K)>,
     shards: usize,
     cpus: Option<String>,
     pin: Pin,
@@ -86,9 +94,10 @@ pub struct Builder {
     buffers: Buffers,
 }
 
-impl Default for Builder {
-    fn default() -> Builder {
+impl<K> Default for Builder<K> {
+    fn default() -> Builder<K> {
         Builder {
+            kind: PhantomData,
             shards: 0,
             cpus: None,
             pin: Pin::Auto,
@@ -108,105 +117,6 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// How many shards; 0, the default, is one a usable CPU (the affinity mask, cut by the cgroup's
-    /// CPU quota). Each costs a thread, about 104 KiB of locked memory, and up to 12 MiB of receive
-    /// buffers, of which only what was used is resident.
-    pub fn shards(mut self, shards: usize) -> Builder {
-        self.shards = shards;
-        self
-    }
-
-    /// Exactly these CPUs, one shard each: `"0-3,8"`. Instead of [`shards`](Self::shards).
-    pub fn cpus(mut self, cpus: impl Into<String>) -> Builder {
-        self.cpus = Some(cpus.into());
-        self
-    }
-
-    /// When shards are pinned. Default: [`Pin::Auto`].
-    pub fn pin(mut self, pin: Pin) -> Builder {
-        self.pin = pin;
-        self
-    }
-
-    /// How many acceptors. Default: 1, which carries some 80,000 new connections a second. More
-    /// listen on sockets of their own (SO_REUSEPORT), over the same loads.
-    pub fn acceptors(mut self, acceptors: usize) -> Builder {
-        self.acceptors = acceptors.max(1);
-        self
-    }
-
-    /// Where acceptors run. Default: [`AcceptorPlacement::Auto`].
-    pub fn acceptor_placement(mut self, placement: AcceptorPlacement) -> Builder {
-        self.acceptor_placement = placement;
-        self
-    }
-
-    /// Who gets a connection. Default: [`Balance::LeastConnections`].
-    pub fn balance(mut self, balance: Balance) -> Builder {
-        self.balance = balance;
-        self
-    }
-
-    /// Caps on connections. Default: none.
-    pub fn limits(mut self, limits: Limits) -> Builder {
-        self.limits = limits;
-        self
-    }
-
-    /// Adds a listener.
-    pub fn listener(mut self, listener: Listener) -> Builder {
-        self.listeners.push(listener);
-        self
-    }
-
-    /// Serves the admin routes on this address: `/ready`, `/metrics`, `/stats/prometheus`,
-    /// `/listeners`, `/shards`, and what [`get`](Self::get) and [`post`](Self::post) add. It belongs
-    /// on loopback. Default: off.
-    pub fn admin(mut self, address: impl Into<String>) -> Builder {
-        self.admin.push(address.into());
-        self
-    }
-
-    /// Serves the read-only routes on this address, for those who cannot reach loopback: `/ready`,
-    /// `/metrics`, `/stats/prometheus`. Default: off.
-    pub fn telemetry(mut self, address: impl Into<String>) -> Builder {
-        self.telemetry.push(address.into());
-        self
-    }
-
-    /// Adds a GET route to the admin server.
-    pub fn get(
-        mut self,
-        path: impl Into<String>,
-        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
-    ) -> Builder {
-        self.routes.push(Route::Get(path.into(), Arc::new(handler)));
-        self
-    }
-
-    /// Adds a POST route to the admin server. A handler must not drop the proxy, whose admin server
-    /// would wait for it.
-    pub fn post(
-        mut self,
-        path: impl Into<String>,
-        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
-    ) -> Builder {
-        self.routes.push(Route::Post(path.into(), Arc::new(handler)));
-        self
-    }
-
-    /// Uses no more of io_uring than this, as on an older kernel. Default: everything there is.
-    pub fn capabilities(mut self, mask: Capabilities) -> Builder {
-        self.mask = mask;
-        self
-    }
-
-    /// What the rings may be asked to do. Default: what this crate uses.
-    pub fn restrictions(mut self, restrictions: Restrictions) -> Builder {
-        self.restrictions = restrictions;
-        self
-    }
-
     /// Small receive buffers of each shard: how many, at most 32,768, and of how many bytes.
     /// Default: 1,024 of 4 KiB. They bound what all connections of a shard can have received and not
     /// yet forwarded without a copy.
@@ -222,6 +132,112 @@ impl Builder {
     /// When io_uring is refused, an address cannot be listened on, or the description contradicts
     /// itself. Nothing is left running then.
     pub fn start(self) -> Result<Proxy, Error> {
+        self.launch(None)
+    }
+}
+
+impl<K> Builder<K> {
+    /// How many shards; 0, the default, is one a usable CPU (the affinity mask, cut by the cgroup's
+    /// CPU quota). Each costs a thread, about 104 KiB of locked memory, and up to 12 MiB of receive
+    /// buffers, of which only what was used is resident.
+    pub fn shards(mut self, shards: usize) -> Builder<K> {
+        self.shards = shards;
+        self
+    }
+
+    /// Exactly these CPUs, one shard each: `"0-3,8"`. Instead of [`shards`](Self::shards).
+    pub fn cpus(mut self, cpus: impl Into<String>) -> Builder<K> {
+        self.cpus = Some(cpus.into());
+        self
+    }
+
+    /// When shards are pinned. Default: [`Pin::Auto`].
+    pub fn pin(mut self, pin: Pin) -> Builder<K> {
+        self.pin = pin;
+        self
+    }
+
+    /// How many acceptors. Default: 1, which carries some 80,000 new connections a second. More
+    /// listen on sockets of their own (SO_REUSEPORT), over the same loads.
+    pub fn acceptors(mut self, acceptors: usize) -> Builder<K> {
+        self.acceptors = acceptors.max(1);
+        self
+    }
+
+    /// Where acceptors run. Default: [`AcceptorPlacement::Auto`].
+    pub fn acceptor_placement(mut self, placement: AcceptorPlacement) -> Builder<K> {
+        self.acceptor_placement = placement;
+        self
+    }
+
+    /// Who gets a connection. Default: [`Balance::LeastConnections`].
+    pub fn balance(mut self, balance: Balance) -> Builder<K> {
+        self.balance = balance;
+        self
+    }
+
+    /// Caps on connections. Default: none.
+    pub fn limits(mut self, limits: Limits) -> Builder<K> {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds a listener.
+    pub fn listener(mut self, listener: Listener) -> Builder<K> {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// Serves the admin routes on this address: `/ready`, `/metrics`, `/stats/prometheus`,
+    /// `/listeners`, `/shards`, and what [`get`](Self::get) and [`post`](Self::post) add. It belongs
+    /// on loopback. Default: off.
+    pub fn admin(mut self, address: impl Into<String>) -> Builder<K> {
+        self.admin.push(address.into());
+        self
+    }
+
+    /// Serves the read-only routes on this address, for those who cannot reach loopback: `/ready`,
+    /// `/metrics`, `/stats/prometheus`. Default: off.
+    pub fn telemetry(mut self, address: impl Into<String>) -> Builder<K> {
+        self.telemetry.push(address.into());
+        self
+    }
+
+    /// Adds a GET route to the admin server.
+    pub fn get(
+        mut self,
+        path: impl Into<String>,
+        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
+    ) -> Builder<K> {
+        self.routes.push(Route::Get(path.into(), Arc::new(handler)));
+        self
+    }
+
+    /// Adds a POST route to the admin server. A handler must not drop the proxy, whose admin server
+    /// would wait for it.
+    pub fn post(
+        mut self,
+        path: impl Into<String>,
+        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
+    ) -> Builder<K> {
+        self.routes.push(Route::Post(path.into(), Arc::new(handler)));
+        self
+    }
+
+    /// Uses no more of io_uring than this, as on an older kernel. Default: everything there is.
+    pub fn capabilities(mut self, mask: Capabilities) -> Builder<K> {
+        self.mask = mask;
+        self
+    }
+
+    /// What the rings may be asked to do. Default: what this crate uses.
+    pub fn restrictions(mut self, restrictions: Restrictions) -> Builder<K> {
+        self.restrictions = restrictions;
+        self
+    }
+
+    /// Starts the proxy, with shards of our own or with guests.
+    pub(crate) fn launch(self, guest: Option<Arc<dyn RunGuest>>) -> Result<Proxy, Error> {
         let admin = operators::parse("admin", &self.admin)?;
         let telemetry = operators::parse("telemetry", &self.telemetry)?;
         let capabilities = Capabilities::probe()?.masked(self.mask);
@@ -233,7 +249,14 @@ impl Builder {
                 _ => self.acceptors,
             },
             kernel: matches!(self.balance, Balance::Kernel),
+            guests: guest.is_some(),
         };
+        if settings.kernel && settings.guests {
+            return Err(Error::Invalid(
+                "balance: guest shards do not accept, so `kernel` is not for them; use another one"
+                    .to_owned(),
+            ));
+        }
         let registry = Arc::new(Registry::new(shard_count));
         let own = WatchedAddresses::start()
             .map_err(Error::system("reading the addresses of this host"))
@@ -275,14 +298,19 @@ impl Builder {
             RingSettings { capabilities, restrictions: self.restrictions, buffers: self.buffers };
         let (started, starts) = mpsc::channel();
         for (placement, remote) in placements.into_iter().zip(shards.iter()) {
-            let thread = ShardThread {
-                remote: Arc::clone(remote),
-                all: Arc::clone(&shards),
-                shared: Arc::clone(&shared),
-                placement,
-                ring: ring.clone(),
+            let (remote, all) = (Arc::clone(remote), Arc::clone(&shards));
+            let (shared, started) = (Arc::clone(&shared), started.clone());
+            let thread = match &guest {
+                None => {
+                    let ring = ring.clone();
+                    ShardThread { remote, all, shared, placement, ring }.start(started)
+                }
+                Some(guest) => {
+                    let guest = Arc::clone(guest);
+                    GuestThread { remote, all, shared, placement, guest }.start(started)
+                }
             };
-            proxy.add_thread(thread.start(started.clone())?);
+            proxy.add_thread(thread?);
         }
         drop(started);
         for _ in 0..shard_count {
@@ -291,6 +319,7 @@ impl Builder {
         for index in 0..acceptor_count {
             let start = StartAcceptor { index, running: Arc::clone(&running) };
             let on_shard = match self.acceptor_placement {
+                _ if guest.is_some() => false,
                 AcceptorPlacement::OnShard => true,
                 AcceptorPlacement::OwnThread => false,
                 AcceptorPlacement::Auto => shard_count == 1,
@@ -392,7 +421,7 @@ impl StartAcceptor {
     }
 }
 
-impl fmt::Debug for Builder {
+impl<K> fmt::Debug for Builder<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("shards", &self.shards)

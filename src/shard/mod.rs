@@ -11,12 +11,13 @@ mod draining;
 pub(crate) mod inbox;
 mod load;
 mod mailbox;
+mod tally;
 pub(crate) mod thread;
 mod turns;
 
 use std::{
     any::{Any, TypeId},
-    cell::{Cell, OnceCell, RefCell},
+    cell::{OnceCell, RefCell},
     collections::HashMap,
     fmt,
     os::fd::OwnedFd,
@@ -31,15 +32,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use self::draining::Draining;
 pub(crate) use self::{
-    arrivals::Arrivals,
+    arrivals::{Arrivals, Arrived},
     mailbox::{Mailbox, Receiver},
 };
 pub use self::{
-    balanced::Balanced,
+    balanced::{Balanced, Carried},
     load::{LoadGuard, Loads, ShardLoad, WeightGuard},
 };
+use self::{draining::Draining, tally::Home};
 use crate::{
     accept::Command,
     listener::{LimitGuard, Table, table::ListenerId},
@@ -122,8 +123,9 @@ struct Inner {
     cpu: Option<usize>,
     shared: Arc<Shared>,
     clusters: RefCell<HashMap<Arc<str>, Arc<ClusterCells>>>,
-    cutting: Cell<bool>,
+    home: Arc<Home>,
     draining: Draining,
+    cut: Draining,
     locals: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
     peer_log: OnceCell<LogLimit>,
     log_queues: Queues,
@@ -131,14 +133,16 @@ struct Inner {
 
 impl Shard {
     pub(crate) fn new(index: usize, cpu: Option<usize>, shared: Arc<Shared>) -> Shard {
+        let home = Arc::new(Home::new(Arc::clone(&shared.starved_acceptors)));
         Shard {
             inner: Rc::new(Inner {
                 index,
                 cpu,
                 shared,
                 clusters: RefCell::default(),
-                cutting: Cell::new(false),
+                home,
                 draining: Draining::default(),
+                cut: Draining::default(),
                 locals: RefCell::default(),
                 peer_log: OnceCell::new(),
                 log_queues: Queues::default(),
@@ -218,15 +222,25 @@ impl Shard {
 
     /// Whether connections that end now are being cut.
     pub(crate) fn is_cutting(&self) -> bool {
-        self.inner.cutting.get()
+        self.inner.home.is_cutting()
     }
 
     pub(crate) fn cut(&self) {
-        self.inner.cutting.set(true);
+        self.inner.home.cut();
+        self.inner.cut.begin();
+    }
+
+    /// Waits until connections are being cut.
+    pub(crate) async fn cut_begun(&self) {
+        self.inner.cut.begun().await;
+    }
+
+    fn home(&self) -> &Arc<Home> {
+        &self.inner.home
     }
 
     pub(crate) fn connection_closed(&self) {
-        self.inner.shared.starved_acceptors.closed();
+        self.inner.home.connection_closed();
     }
 
     /// Writes a log line that a peer can cause, so at most ten a second and shard. `line` is given

@@ -17,6 +17,8 @@ pub(crate) mod closing;
 pub(crate) mod cpu_quota;
 pub(crate) mod cpus;
 pub(crate) mod delivery;
+#[cfg(feature = "glommio")]
+pub(crate) mod descriptor;
 pub(crate) mod dial;
 pub(crate) mod limits;
 pub(crate) mod listening;
