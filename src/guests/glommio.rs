@@ -24,9 +24,11 @@
 //! ```
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice, IoSliceMut},
     os::fd::OwnedFd,
-    pin::Pin,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -114,22 +116,44 @@ where
     S: AsyncFn(Balanced<TcpStream>) -> R + 'static,
     R: 'static,
 {
+    let shard = inbox.shard().clone();
+    let serving = Serving::new(shard.clone());
+    let panicked = {
+        let mut receive = pin!(receive(service, &mut inbox, &serving));
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| receive.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(|()| None),
+            Err(panic) => Poll::Ready(Some(panic)),
+        })
+        .await
+    };
+    drop(inbox);
+    // An executor that ends forgets its tasks, so those that are left are ended first.
+    shard.abandon();
+    for _ in 0..LAST_TURNS {
+        if serving.count() == 0 {
+            break;
+        }
+        executor().yield_now().await;
+    }
+    if serving.count() > 0 {
+        tracing::error!(left = serving.count(), "connections did not end with their shard");
+    }
+    if let Some(panic) = panicked {
+        resume_unwind(panic);
+    }
+}
+
+async fn receive<S, R>(service: S, inbox: &mut Inbox, serving: &Serving)
+where
+    S: AsyncFn(Balanced<TcpStream>) -> R + 'static,
+    R: 'static,
+{
     let service = Rc::new(service);
-    let serving = Serving::new(inbox.shard().clone());
     while let Some(connection) = inbox.receive().await {
         let connection = connection.map(into_stream);
         let service = Rc::clone(&service);
         spawn_local(serving.task(async move { service(connection).await })).detach();
     }
-    drop(inbox);
-    // An executor that ends forgets its tasks, so those that are left are ended first.
-    for _ in 0..LAST_TURNS {
-        if serving.count() == 0 {
-            return;
-        }
-        executor().yield_now().await;
-    }
-    tracing::error!(left = serving.count(), "connections did not end with their shard");
 }
 
 fn into_stream(socket: OwnedFd) -> TcpStream {

@@ -9,7 +9,7 @@ use super::{doorbell::Doorbell, inbox::Inbox};
 use crate::{
     error::Error,
     shard::{Remote, Shard, Shared, thread::Leaving},
-    sys::placement::Placement,
+    sys::{placement::Placement, thread_clock::ThreadClock},
 };
 
 /// Runs a guest shard on the thread that calls it, until the shard ends.
@@ -72,6 +72,8 @@ impl Start {
             Placement::Pinned(cpu) => Some(cpu),
             _ => None,
         };
+        let clock = ThreadClock::of_this_thread();
+        let _ = remote.clock.set(clock.map_err(Error::system("finding a thread's clock"))?);
         let leaving = Leaving::new(&remote, &all, &shared);
         let shard = Shard::new(remote.index, cpu, shared);
         let inbox = Inbox::new(shard, remote, doorbell, leaving);

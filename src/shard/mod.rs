@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod balanced;
+mod busy;
 mod draining;
 pub(crate) mod inbox;
 mod load;
@@ -23,7 +24,7 @@ use std::{
     os::fd::OwnedFd,
     rc::Rc,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Waker,
@@ -34,6 +35,7 @@ use arc_swap::ArcSwap;
 
 pub(crate) use self::{
     arrivals::{Arrivals, Arrived},
+    busy::{BusyShare, PERIOD},
     mailbox::{Mailbox, Receiver},
 };
 pub use self::{
@@ -44,6 +46,7 @@ use self::{draining::Draining, tally::Home};
 use crate::{
     accept::Command,
     listener::{LimitGuard, Table, table::ListenerId},
+    sys::thread_clock::ThreadClock,
     telemetry::{
         ClusterCells, LogLimit, Registry,
         access_log::{AccessLog, AccessLogOnShard, Queues},
@@ -64,6 +67,8 @@ pub(crate) struct Remote {
     pub(crate) inbox: Mailbox<Accepted>,
     /// What it is told besides connections.
     pub(crate) control: Mailbox<Command>,
+    /// What a guest's thread has used of the CPU; our own shards tell how busy they are themselves.
+    pub(crate) clock: OnceLock<ThreadClock>,
 }
 
 impl Remote {
@@ -71,7 +76,12 @@ impl Remote {
     const INBOX: usize = 1024;
 
     pub(crate) fn new(index: usize) -> Remote {
-        Remote { index, inbox: Mailbox::new(Remote::INBOX), control: Mailbox::new(usize::MAX) }
+        Remote {
+            index,
+            inbox: Mailbox::new(Remote::INBOX),
+            control: Mailbox::new(usize::MAX),
+            clock: OnceLock::new(),
+        }
     }
 }
 
@@ -220,6 +230,12 @@ impl Shard {
         self.inner.log_queues.join(log, self.registry().shard(self.index()))
     }
 
+    /// Ends the tasks of connections, which are not being cut: their shard has died.
+    #[cfg(feature = "glommio")]
+    pub(crate) fn abandon(&self) {
+        self.inner.cut.begin();
+    }
+
     /// Whether connections that end now are being cut.
     pub(crate) fn is_cutting(&self) -> bool {
         self.inner.home.is_cutting()
@@ -230,7 +246,8 @@ impl Shard {
         self.inner.cut.begin();
     }
 
-    /// Waits until connections are being cut.
+    /// Waits until connections are being cut, or their shard has died.
+    #[cfg(any(feature = "tokio", feature = "glommio"))]
     pub(crate) async fn cut_begun(&self) {
         self.inner.cut.begun().await;
     }
