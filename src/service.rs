@@ -70,6 +70,12 @@ where
 pub(crate) trait AnyFactory: Send + Sync {
     fn make_any(&self, shard: &Shard) -> Rc<dyn AnyService>;
     fn needs_original_destination(&self) -> bool;
+
+    /// Whether its services may forward to the original destination, so that this must be no loop.
+    fn may_forward(&self) -> bool {
+        self.needs_original_destination()
+    }
+
     fn check(&self) -> Result<(), String>;
 }
 

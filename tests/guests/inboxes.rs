@@ -56,7 +56,7 @@ fn wait(inbox: &Inbox, open: &[Balanced<TcpStream>]) -> Vec<bool> {
     let descriptors = open.iter().map(AsFd::as_fd).chain([inbox.as_fd()]);
     let mut descriptors: Vec<_> =
         descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-    poll(&mut descriptors, None).unwrap();
+    rustix::io::retry_on_intr(|| poll(&mut descriptors, None)).unwrap();
     descriptors[..open.len()].iter().map(|polled| !polled.revents().is_empty()).collect()
 }
 
@@ -173,7 +173,7 @@ fn one_ring_of_the_doorbell_stands_for_many_connections() {
         assert!(inbox.try_receive().is_pending());
         while received.len() < 10 {
             let mut rung = [PollFd::new(&inbox, PollFlags::IN)];
-            poll(&mut rung, None).unwrap();
+            rustix::io::retry_on_intr(|| poll(&mut rung, None)).unwrap();
             while let Poll::Ready(Some(connection)) = inbox.try_receive() {
                 received.push(connection);
             }

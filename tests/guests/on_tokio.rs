@@ -132,6 +132,20 @@ fn a_shard_tells_its_connections_to_finish() {
 }
 
 #[test]
+fn a_relay_carries_what_is_redirected_to_where_it_was_going() {
+    let test = "on_tokio::a_relay_carries_what_is_redirected_to_where_it_was_going";
+    crate::redirected::carries_it_there(test, |config| {
+        config.builder(Shards::builder()).start(|_: &Shard| {
+            async |mut client: Balanced<TcpStream>| {
+                let Some(address) = client.original_destination() else { return Ok((0, 0)) };
+                let mut upstream = TcpStream::connect(address).await?;
+                copy_bidirectional(&mut client, &mut upstream).await
+            }
+        })
+    });
+}
+
+#[test]
 fn a_relay_is_copy_bidirectional() {
     let origin = run(start, Config::shards(1));
     let upstream = origin.address;

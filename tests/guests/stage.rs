@@ -4,7 +4,7 @@
 //! answered by the listener and the original destination.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
@@ -48,6 +48,12 @@ impl Config {
 
 fn listener() -> Listener {
     Listener::bind("127.0.0.1:0").unwrap().named("front")
+}
+
+/// Two shards behind a rule that redirects to port 15001.
+pub(crate) fn redirected() -> Config {
+    let listener = Listener::bind("0.0.0.0:15001").unwrap().named("front").redirected();
+    Config { listener, ..Config::shards(2) }
 }
 
 /// The answer to `whence`.
@@ -121,13 +127,23 @@ pub(crate) struct Counts {
 pub(crate) fn exchange(client: &mut TcpStream, message: &str) -> String {
     client.write_all(message.as_bytes()).unwrap();
     let mut answer = [0; 64];
-    let length = client.read(&mut answer).unwrap();
+    let length = read(client, &mut answer).unwrap();
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 
 /// Whether the connection has ended, one way or the other.
 pub(crate) fn has_ended(client: &mut TcpStream) -> bool {
-    matches!(client.read(&mut [0; 64]), Ok(0) | Err(_))
+    matches!(read(client, &mut [0; 64]), Ok(0) | Err(_))
+}
+
+/// Executors may use signals, which interrupt a read that has a timeout (signal(7)).
+fn read(client: &mut TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match client.read(into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
 
 /// Waits until a condition holds, for at most 20 s: a busy machine is no failure.
@@ -185,6 +201,13 @@ macro_rules! every_guest {
         #[test]
         fn what_guests_do_not_have_is_refused_by_name() {
             crate::stage::refuses($start);
+        }
+
+        #[test]
+        fn the_original_destination_is_told() {
+            let module = module_path!().split_once("::").unwrap().1;
+            let test = format!("{module}::the_original_destination_is_told");
+            crate::redirected::tells_the_original_destination(&test, $start);
         }
     };
 }
