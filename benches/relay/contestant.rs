@@ -1,7 +1,7 @@
 //! The relays that are compared: how each is configured, started, awaited and ended.
 //!
 //! Every contestant is a fresh process on the relay's CPU that listens on one loopback port and
-//! relays to the origin. The bare ring and the library are this executable in another role.
+//! relays to the origin. The bare ring, the library and its guests are this executable in another role.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,6 +18,7 @@ use ::evenkeel::AcceptorPlacement;
 
 use crate::bare_ring;
 use crate::evenkeel;
+use crate::guests;
 use crate::process;
 use crate::work::Work;
 
@@ -32,6 +33,8 @@ pub(crate) enum Contestant {
     Evenkeel,
     /// The library with its acceptor on the shard, rather than on a thread of its own.
     EvenkeelOnShard,
+    /// One of [`guests::NAMES`].
+    Guest(&'static str),
     Nginx,
     Haproxy,
     /// A program with its arguments; `{listen}` and `{upstream}` stand for the addresses.
@@ -58,7 +61,7 @@ pub(crate) fn play(
         "bare-ring" => bare_ring::run(listen, upstream)?,
         "evenkeel" => evenkeel::run(listen, upstream, shards, AcceptorPlacement::OwnThread)?,
         "evenkeel-on-shard" => evenkeel::run(listen, upstream, shards, AcceptorPlacement::OnShard)?,
-        _ => return Err(io::Error::other(format!("there is no role `{role}`"))),
+        role => guests::run(role, listen, upstream, shards)?,
     };
     println!("{work}");
     Ok(())
@@ -67,6 +70,9 @@ pub(crate) fn play(
 impl Contestant {
     /// `command` is what the contestant `command` runs.
     pub(crate) fn named(name: &str, command: Option<&str>) -> Result<Self, String> {
+        if let Some(name) = guests::NAMES.iter().find(|known| **known == name) {
+            return Ok(Self::Guest(name));
+        }
         match (name, command) {
             ("bare-ring", _) => Ok(Self::BareRing),
             ("evenkeel", _) => Ok(Self::Evenkeel),
@@ -76,7 +82,8 @@ impl Contestant {
             ("command", Some(command)) => Ok(Self::Command(command.to_owned())),
             ("command", None) => Err("the contestant `command` needs --command".into()),
             _ => Err(format!(
-                "there is no contestant `{name}`: bare-ring, evenkeel, evenkeel-on-shard, nginx, haproxy, command"
+                "there is no contestant `{name}`: bare-ring, evenkeel, evenkeel-on-shard, nginx, haproxy, command, {}",
+                guests::NAMES.join(", ")
             )),
         }
     }
@@ -86,6 +93,7 @@ impl Contestant {
             Self::BareRing => "bare-ring",
             Self::Evenkeel => "evenkeel",
             Self::EvenkeelOnShard => "evenkeel-on-shard",
+            Self::Guest(name) => name,
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Command(command) => command.split_whitespace().next().unwrap_or("command"),
@@ -105,8 +113,10 @@ impl Contestant {
                 let program = command.get_program().display();
                 io::Error::new(error.kind(), format!("{program} could not be started: {error}"))
             })?;
-        let ends_with_input =
-            matches!(self, Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard);
+        let ends_with_input = matches!(
+            self,
+            Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard | Self::Guest(_)
+        );
         let mut running = Running { child, address, ends_with_input, _files: files };
         running.await_listener(self.name())?;
         Ok(running)
@@ -119,7 +129,7 @@ impl Contestant {
         shards: usize,
     ) -> io::Result<(Command, Option<Scratch>)> {
         match self {
-            Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard => {
+            Self::BareRing | Self::Evenkeel | Self::EvenkeelOnShard | Self::Guest(_) => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["--role", self.name()]);
                 command.args(["--shards", &shards.to_string()]);

@@ -33,6 +33,6 @@ pub(crate) fn run(
 }
 
 /// `evenkeel-0` is a shard, `evenkeel-acc-0` an acceptor.
-fn is_shard(name: &str) -> bool {
+pub(crate) fn is_shard(name: &str) -> bool {
     name.strip_prefix("evenkeel-").is_some_and(|rest| rest.parse::<usize>().is_ok())
 }

@@ -19,6 +19,7 @@
 mod bare_ring;
 mod contestant;
 mod evenkeel;
+mod guests;
 mod load;
 mod message;
 mod origin;
@@ -47,7 +48,9 @@ const USAGE: &str = "\
 usage: cargo bench --bench relay -- [OPTIONS]
 
   --scenario small|bulk|churn|idle   what is put on the relays (without: a smoke run)
-  --a NAME, --b NAME                 bare-ring, evenkeel, evenkeel-on-shard, nginx, haproxy or command; --a is
+  --a NAME, --b NAME                 bare-ring, evenkeel, evenkeel-on-shard, nginx, haproxy or command; with the
+                                     features tokio and glommio tokio-guest, tokio-own (the same relay, with
+                                     an accept loop of its own), glommio-guest and glommio-own; --a is
                                      bare-ring unless given, and runs alone without --b
   --command 'PROGRAM ARGUMENTS'      what `command` runs; {listen} and {upstream} stand for the
                                      addresses
@@ -55,7 +58,7 @@ usage: cargo bench --bench relay -- [OPTIONS]
   --seconds S                        how long a run counts (1)
   --connections N                    (small, churn: 64; bulk: 1; idle: 10000)
   --count syscalls|instructions      count these with strace or perf, instead of comparing times
-  --shards N                         of evenkeel; the others have one thread (1)
+  --shards N                         of evenkeel and guests; the others have one thread (1)
   --relay-cpus LIST                  as 0,1 (the first usable CPUs, one a shard)
   --load-cpus LIST                   (the next usable CPU, or else all)
   --verbose                          print every run

@@ -152,7 +152,9 @@ impl Setting {
             user_share: Some((user / cpu).min(1.0)),
             rate: Some(done / seconds),
             latency: (load.requests > 0).then(|| [0.5, 0.99, 0.999].map(percentile)),
-            completions_per_turn: work.map(Work::completions_per_turn),
+            completions_per_turn: work
+                .filter(|work| work.turns > 0)
+                .map(Work::completions_per_turn),
             busiest: work.filter(|_| self.shards > 1).map(|work| work.busiest),
             probed: probed.map(|probed| probed.divided_by(done)),
         })
