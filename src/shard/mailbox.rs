@@ -57,6 +57,12 @@ impl<T> Mailbox<T> {
         self.inbox.pop()
     }
 
+    /// How many items wait.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn len(&self) -> usize {
+        self.inbox.len()
+    }
+
     /// As [`pop`](Self::pop); where nothing waits, the next [`wake`](Self::wake) wakes the task.
     pub(crate) fn poll_pop(&self, cx: &Context<'_>) -> Poll<T> {
         self.poll_for(cx, || self.inbox.pop())
