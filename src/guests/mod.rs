@@ -18,7 +18,7 @@
 //! [`original_destination`](crate::shard::Balanced::original_destination) where it matters. Shards
 //! never accept for themselves, so acceptors have threads of their own.
 //!
-//! [`tokio`] and [`glommio`] are ready-made; [`Shards`] here hands the [`Inbox`] to a function of
+//! `tokio` and `glommio`, features of these names, are ready-made; [`Shards`] here hands the [`Inbox`] to a function of
 //! yours, for any other executor, or for a loop around a poll(2) of your own. Outside of semver until
 //! 1.0.
 //!

@@ -65,6 +65,7 @@ impl Serving {
     }
 
     /// How many there are.
+    #[cfg(feature = "glommio")]
     pub(super) fn count(&self) -> usize {
         self.tasks.get()
     }

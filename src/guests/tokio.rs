@@ -1,5 +1,5 @@
 //! tokio as a guest: each shard is a current-thread runtime with a
-//! [`LocalSet`](::tokio::task::LocalSet).
+//! [`LocalSet`].
 //!
 //! *In:* a service. *Out:* its connections, as `Balanced<TcpStream>`. *Owns:* the runtimes. *Never:* gives
 //! a connection to another thread.
