@@ -14,6 +14,10 @@ use std::{
 use evenkeel::ring::Capabilities;
 use rustix::process::{Pid, Signal, kill_process};
 
+#[cfg(feature = "glommio")]
+#[path = "stage/seccomp.rs"]
+mod seccomp;
+
 /// An example that cargo has built beside this test, or builds now if only this test was asked for.
 fn example(name: &str) -> Command {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -308,4 +312,22 @@ fn glommio_echoes() {
     let (echo, address) = guests("glommio_echo", &[("EVENKEEL_BALANCE", "round-robin")]);
     comes_back(&address);
     assert_eq!(echo.interrupt(), (Some(0), String::new()));
+}
+
+/// glommio itself would end the process, by a panic or without a word.
+#[cfg(feature = "glommio")]
+#[test]
+fn glommio_is_not_touched_where_io_uring_is_refused() {
+    use std::os::unix::process::CommandExt;
+    let mut command = example("glommio_echo");
+    command.env("EVENKEEL_LISTEN", "127.0.0.1:0");
+    #[allow(unsafe_code, reason = "a seccomp filter is installed between fork and exec")]
+    // SAFETY: what runs there only makes system calls.
+    unsafe {
+        command.pre_exec(|| seccomp::refuse_io_uring(libc::EPERM));
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("io_uring") && !said.contains("panicked"), "{said}");
 }
