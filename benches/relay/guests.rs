@@ -1,9 +1,9 @@
-//! The same relay on somebody else's runtime, twice: as a guest of the library, and with an accept loop
-//! of its own on each thread.
+//! The same relay on somebody else's runtime, twice: as a guest of the library, and with an accept
+//! loop of its own on each thread.
 //!
-//! With one thread they differ by how a connection comes to it, and by nothing else; with several, the
-//! accept loops have a socket each (SO_REUSEPORT). What connections inherit is set on the listening
-//! sockets of both.
+//! With one thread they differ by how a connection comes to it, and by nothing else; with several,
+//! the accept loops have a socket each (SO_REUSEPORT). What connections inherit is set on the
+//! listening sockets of both.
 
 use std::any::Any;
 use std::io::{self, Read};

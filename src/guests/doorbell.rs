@@ -1,7 +1,7 @@
 //! A file descriptor as a waker: for loops that wait in poll(2), epoll or a ring of their own.
 //!
-//! *In:* wake-ups, from any thread. *Out:* an eventfd(2) that is readable from the first of them until
-//! it is taken note of. *Owns:* the descriptor. *Never:* waits.
+//! *In:* wake-ups, from any thread. *Out:* an eventfd(2) that is readable from the first of them
+//! until it is taken note of. *Owns:* the descriptor. *Never:* waits.
 
 use std::{
     io,

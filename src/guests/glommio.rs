@@ -1,10 +1,12 @@
 //! glommio as a guest: each shard is a glommio executor.
 //!
-//! *In:* a service. *Out:* its connections, as `Balanced<TcpStream>`. *Owns:* the executors. *Never:*
-//! touches glommio before io_uring is known to work: where it is refused, glommio ends the process.
+//! *In:* a service. *Out:* its connections, as `Balanced<TcpStream>`. *Owns:* the executors.
+//! *Never:* touches glommio before io_uring is known to work: where it is refused, glommio ends the
+//! process.
 //!
-//! Task queues and shares are the service's own affair: connections are served in the default queue, and
-//! a service may [`spawn_local_into`](::glommio::spawn_local_into) queues that it has created.
+//! Task queues and shares are the service's own affair: connections are served in the default
+//! queue, and a service may [`spawn_local_into`](::glommio::spawn_local_into) queues that it has
+//! created.
 //!
 //! ```no_run
 //! use evenkeel::{Listener, shard::{Balanced, Shard}};
@@ -58,23 +60,25 @@ const LAST_TURNS: usize = 1000;
 pub struct Shards(());
 
 impl Shards {
-    /// Describes a proxy of glommio shards. Each executor wants RLIMIT_MEMLOCK to be 512 KiB or more.
+    /// Describes a proxy of glommio shards. Each executor wants RLIMIT_MEMLOCK to be 512 KiB or
+    /// more.
     pub fn builder() -> Builder<Shards> {
         Builder::default()
     }
 }
 
 impl Builder<Shards> {
-    /// Starts the proxy. `make` is called once a shard, on its executor; what it makes serves the shard's
-    /// connections, each in a local task of its own. What that returns is dropped.
+    /// Starts the proxy. `make` is called once a shard, on its executor; what it makes serves the
+    /// shard's connections, each in a local task of its own. What that returns is dropped.
     ///
-    /// A drain is announced by [`Shard::draining`]; connections that are open at its end are dropped.
+    /// A drain is announced by [`Shard::draining`]; connections that are open at its end are
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// As for our own shards; where io_uring is refused, whatever the acceptor could do without; where
-    /// the balance is the kernel's, a listener has a service or expects a PROXY header; and what glommio
-    /// gives where an executor cannot be made.
+    /// As for our own shards; where io_uring is refused, whatever the acceptor could do without;
+    /// where the balance is the kernel's, a listener has a service or expects a PROXY header; and
+    /// what glommio gives where an executor cannot be made.
     pub fn start<M, S, R>(self, make: M) -> Result<Proxy, Error>
     where
         M: Fn(&Shard) -> S + Send + Sync + 'static,

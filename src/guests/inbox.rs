@@ -1,9 +1,9 @@
 //! Where a guest shard takes its connections from.
 //!
 //! *In:* what acceptors push into the shard's queue, and what the proxy tells the shard. *Out:* one
-//! connection at a time, looked up and counted. *Owns:* the shard's place in the balance. *Never:* takes
-//! a connection out of the queue that is not asked for, so what the guest has not taken goes to others
-//! when it leaves.
+//! connection at a time, looked up and counted. *Owns:* the shard's place in the balance. *Never:*
+//! takes a connection out of the queue that is not asked for, so what the guest has not taken goes
+//! to others when it leaves.
 
 use std::{
     cell::RefCell,
@@ -26,13 +26,14 @@ const IN_A_ROW: u32 = 64;
 
 /// The inbox of a guest shard: its connections, in the order in which they were accepted.
 ///
-/// It belongs to the thread of the shard. Dropping it takes the shard out of the balance for good, and
-/// deals what waits to the other shards; connections that were received already stay as they are.
+/// It belongs to the thread of the shard. Dropping it takes the shard out of the balance for good,
+/// and deals what waits to the other shards; connections that were received already stay as they
+/// are.
 ///
 /// An executor awaits [`receive`](Self::receive). A loop of your own polls the file descriptor
-/// ([`AsFd`]) for reading, and calls [`try_receive`](Self::try_receive) until it is `Pending`: then, and
-/// only then, the descriptor is readable when there is something again. One ring of it stands for any
-/// number of connections.
+/// ([`AsFd`]) for reading, and calls [`try_receive`](Self::try_receive) until it is `Pending`:
+/// then, and only then, the descriptor is readable when there is something again. One ring of it
+/// stands for any number of connections.
 #[must_use = "dropping it takes the shard out of the balance"]
 pub struct Inbox {
     shard: Shard,

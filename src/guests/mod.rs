@@ -6,30 +6,29 @@
 //!                                    an eventfd)  thread
 //! ```
 //!
-//! *In:* accepted connections, through the same queue as for our own shards. *Out:* each as one value,
-//! [`Balanced`](crate::shard::Balanced), that does the stream's I/O and is the connection's load for as
-//! long as it lives. *Owns:* the shards' threads, which are named and placed as our own are. *Never:*
-//! accepts, and never decides how a connection is served.
+//! *In:* accepted connections, through the same queue as for our own shards. *Out:* each as one
+//! value, [`Balanced`](crate::shard::Balanced), that does the stream's I/O and is the connection's
+//! load for as long as it lives. *Owns:* the shards' threads, which are named and placed as our own
+//! are. *Never:* accepts, and never decides how a connection is served.
 //!
-//! A proxy of guests is built, drained, reloaded and watched as any other, by the same
-//! [`Builder`] and the same [`Proxy`]; but its listeners are given no services, since one service, that
-//! of `start`, serves them all and looks at
-//! [`listener`](crate::shard::Balanced::listener) and
+//! A proxy of guests is built, drained, reloaded and watched as any other, by the same [`Builder`]
+//! and the same [`Proxy`]; but its listeners are given no services, since one service, that of
+//! `start`, serves them all and looks at [`listener`](crate::shard::Balanced::listener) and
 //! [`original_destination`](crate::shard::Balanced::original_destination) where it matters. Shards
 //! never accept for themselves, so acceptors have threads of their own.
 //!
-//! `tokio` and `glommio`, features of these names, are ready-made; [`Shards`] here hands the [`Inbox`] to a function of
-//! yours, for any other executor, or for a loop around a poll(2) of your own. Outside of semver until
-//! 1.0.
+//! `tokio` and `glommio`, features of these names, are ready-made; [`Shards`] here hands the
+//! [`Inbox`] to a function of yours, for any other executor, or for a loop around a poll(2) of your
+//! own. Outside of semver until 1.0.
 //!
 //! **What the metrics know of guests.** Connections, their ends and rejections are counted as
-//! everywhere; bytes are those that go through [`Balanced`](crate::shard::Balanced) itself, so not those of a stream that was
-//! taken out of it or borrowed. A shard's busy share is its thread's CPU time. Turns and receive buffers
-//! are the guest's own.
+//! everywhere; bytes are those that go through [`Balanced`](crate::shard::Balanced) itself, so not
+//! those of a stream that was taken out of it or borrowed. A shard's busy share is its thread's CPU
+//! time. Turns and receive buffers are the guest's own.
 //!
-//! **A guest that dies.** One whose inbox is dropped, by a panic or because its function returns, is out
-//! of the balance, and what waited for it goes to the others. One that does not take what it is given
-//! gets no more once its inbox is full.
+//! **A guest that dies.** One whose inbox is dropped, by a panic or because its function returns,
+//! is out of the balance, and what waited for it goes to the others. One that does not take what it
+//! is given gets no more once its inbox is full.
 
 mod doorbell;
 #[cfg(feature = "glommio")]
@@ -64,8 +63,8 @@ impl Shards {
 }
 
 impl Builder<Shards> {
-    /// Starts the proxy. `run` is called on the thread of each shard, and serves what it receives until
-    /// [`Inbox::receive`] gives `None`; when it returns, its thread ends.
+    /// Starts the proxy. `run` is called on the thread of each shard, and serves what it receives
+    /// until [`Inbox::receive`] gives `None`; when it returns, its thread ends.
     ///
     /// ```no_run
     /// use evenkeel::{Listener, guests::Shards};

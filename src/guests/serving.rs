@@ -1,7 +1,7 @@
 //! The tasks that serve connections on an executor of somebody else's.
 //!
-//! *In:* the futures of services. *Out:* nothing. *Owns:* how many there are. *Never:* lets a panic out:
-//! it ends its own connection, and is counted, whatever the executor would make of it.
+//! *In:* the futures of services. *Out:* nothing. *Owns:* how many there are. *Never:* lets a panic
+//! out: it ends its own connection, and is counted, whatever the executor would make of it.
 
 use std::{
     cell::Cell,

@@ -1,8 +1,8 @@
 //! tokio as a guest: each shard is a current-thread runtime with a
 //! [`LocalSet`].
 //!
-//! *In:* a service. *Out:* its connections, as `Balanced<TcpStream>`. *Owns:* the runtimes. *Never:* gives
-//! a connection to another thread.
+//! *In:* a service. *Out:* its connections, as `Balanced<TcpStream>`. *Owns:* the runtimes.
+//! *Never:* gives a connection to another thread.
 //!
 //! So any service over hyper, axum or tonic has even, thread-per-core accepts:
 //!
@@ -61,16 +61,16 @@ impl Shards {
 }
 
 impl Builder<Shards> {
-    /// Starts the proxy. `make` is called once a shard, on its runtime; what it makes serves the shard's
-    /// connections, each in a local task of its own. What that returns is dropped.
+    /// Starts the proxy. `make` is called once a shard, on its runtime; what it makes serves the
+    /// shard's connections, each in a local task of its own. What that returns is dropped.
     ///
-    /// A drain is announced by [`Shard::draining`]; connections that are open at its end are dropped,
-    /// with all other tasks of the runtime.
+    /// A drain is announced by [`Shard::draining`]; connections that are open at its end are
+    /// dropped, with all other tasks of the runtime.
     ///
     /// # Errors
     ///
-    /// As for our own shards; and where the balance is the kernel's, a listener has a service or expects
-    /// a PROXY header, or a runtime cannot be made.
+    /// As for our own shards; and where the balance is the kernel's, a listener has a service or
+    /// expects a PROXY header, or a runtime cannot be made.
     pub fn start<M, S, R>(self, make: M) -> Result<Proxy, Error>
     where
         M: Fn(&Shard) -> S + Send + Sync + 'static,

@@ -1,7 +1,7 @@
 //! A connection as a service receives it: the I/O and its load, in one value.
 //!
-//! *In:* a stream and what is counted of it, its load first. *Out:* the stream's I/O. *Owns:* both. *Never:*
-//! lets the two part unnoticed.
+//! *In:* a stream and what is counted of it, its load first. *Out:* the stream's I/O. *Owns:* both.
+//! *Never:* lets the two part unnoticed.
 //!
 //! # Threads
 //! As free as the stream inside: it is `Send` where the stream is.
@@ -34,15 +34,15 @@ pub struct Balanced<S> {
     carried: Carried,
 }
 
-/// What a connection carries besides its stream: it counts on its shard, under its listener and under
-/// the limits that it was let in by until this is dropped.
+/// What a connection carries besides its stream: it counts on its shard, under its listener and
+/// under the limits that it was let in by until this is dropped.
 ///
 /// It is `Send`, and may be dropped on any thread.
 #[derive(Debug)]
 #[must_use = "dropping it takes the connection off its shard's load"]
 pub struct Carried {
-    /// Of guests' connections; our own keep theirs beside their stream. It goes before the guard, so
-    /// that whoever sees a load of zero sees the last counts.
+    /// Of guests' connections; our own keep theirs beside their stream. It goes before the guard,
+    /// so that whoever sees a load of zero sees the last counts.
     tally: Option<Box<Tally>>,
     guard: LoadGuard,
 }
@@ -60,8 +60,8 @@ impl<S> Balanced<S> {
         Self { io, carried: Carried { tally: None, guard } }
     }
 
-    /// Where the client was connecting to before the connection was redirected here; `None` where it
-    /// was not, or the listener does not ask.
+    /// Where the client was connecting to before the connection was redirected here; `None` where
+    /// it was not, or the listener does not ask.
     pub fn original_destination(&self) -> Option<SocketAddr> {
         self.carried.tally.as_ref()?.original_destination
     }

@@ -1,8 +1,8 @@
 //! What is counted of a guest's connection, for as long as it lives, on whatever thread it ends.
 //!
-//! *In:* a connection that has arrived. *Out:* its bytes, its end and its reason, in the cells of its
-//! listener; its places under limits, given back. *Owns:* neither the stream nor the load. *Never:*
-//! waits.
+//! *In:* a connection that has arrived. *Out:* its bytes, its end and its reason, in the cells of
+//! its listener; its places under limits, given back. *Owns:* neither the stream nor the load.
+//! *Never:* waits.
 //!
 //! Unlike our own streams, those of guests may be sent to other threads. So the cells that are
 //! written here are written atomically, and here only.

@@ -9,8 +9,8 @@ use crate::{
     stage::{Running, Start, exchange, has_ended, redirected, run},
 };
 
-/// A client, and a pod in which what comes from outside to port 8080 is redirected to port 15001, and
-/// so is what it sends to 10.77.0.1 itself.
+/// A client, and a pod in which what comes from outside to port 8080 is redirected to port 15001,
+/// and so is what it sends to 10.77.0.1 itself.
 fn client_and_pod() -> (Namespace, Namespace) {
     let (client, pod) = (Namespace::new(), Namespace::new());
     connect(
@@ -42,8 +42,8 @@ fn rejected(running: &Running, reason: RejectReason) -> u64 {
         .sum()
 }
 
-/// What is redirected comes with its original destination, what is not comes without, and what would
-/// go round in a circle does not come.
+/// What is redirected comes with its original destination, what is not comes without, and what
+/// would go round in a circle does not come.
 pub(crate) fn tells_the_original_destination(test: &str, start: Start) {
     isolated(test, &[IP, IPTABLES], || {
         let (client, pod) = client_and_pod();

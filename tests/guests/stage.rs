@@ -1,7 +1,7 @@
 //! What guests of every kind are tested with: an echo service, its clients, and what must hold.
 //!
-//! The service sends back what it receives, with exceptions: `panic` makes it panic, and `whence` is
-//! answered by the listener and the original destination.
+//! The service sends back what it receives, with exceptions: `panic` makes it panic, and `whence`
+//! is answered by the listener and the original destination.
 
 use std::{
     io::{self, Read, Write},
