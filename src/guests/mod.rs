@@ -68,16 +68,15 @@ impl Builder<Shards> {
     ///
     /// ```no_run
     /// use evenkeel::{Listener, guests::Shards};
+    /// use futures_lite::future::block_on;
     ///
-    /// let proxy = Shards::builder().listener(Listener::bind("127.0.0.1:8080")?).start(|mut inbox| {
+    /// let listener = Listener::bind("127.0.0.1:8080")?;
+    /// let proxy = Shards::builder().listener(listener).start(|mut inbox| {
     ///     // Any executor's block_on does.
-    ///     evenkeel_block_on(async {
-    ///         while let Some(connection) = inbox.receive().await {
-    ///             println!("{:?} on shard {}", connection.get_ref(), inbox.shard().index());
-    ///         }
-    ///     })
+    ///     while let Some(connection) = block_on(inbox.receive()) {
+    ///         println!("{:?} on shard {}", connection.get_ref(), inbox.shard().index());
+    ///     }
     /// })?;
-    /// # fn evenkeel_block_on(_: impl Future<Output = ()>) {}
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
     ///

@@ -19,7 +19,7 @@ fn client_and_pod() -> (Namespace, Namespace) {
     );
     pod.commands(&[
         "iptables -w -t nat -A PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 15001",
-        "iptables -w -t nat -A OUTPUT -p tcp -d 10.77.0.1 --dport 15001 -j REDIRECT --to-ports 15001",
+        "iptables -w -t nat -A OUTPUT -p tcp -d 10.77.0.1 --dport 15001 -j REDIRECT",
     ]);
     (client, pod)
 }

@@ -1,7 +1,8 @@
 //! What guests of every kind are tested with: an echo service, its clients, and what must hold.
 //!
-//! The service sends back what it receives, with exceptions: `panic` makes it panic, and `whence`
-//! is answered by the listener and the original destination.
+//! The service sends back what it receives, with exceptions: `panic` makes it panic, `work` keeps
+//! it at work until the client goes, and `whence` is answered by the listener and the original
+//! destination.
 
 use std::{
     io::{self, Read, Write},
@@ -337,7 +338,7 @@ pub(crate) fn avoids_the_busy(start: Start) {
     let mut client = running.connect_and_exchange();
     let busy = running.loads().iter().position(|connections| *connections == 1).unwrap();
     client.write_all(b"work").unwrap();
-    eventually("its shard is busy", || running.proxy.shards()[busy].busy_permille > 500);
+    eventually("its shard is busy", || running.proxy.shards()[busy].busy_permille > 200);
     let clients: Vec<_> = (0..4).map(|_| running.connect()).collect();
     eventually("they are with the other", || running.loads()[1 - busy] == 4);
     assert_eq!(running.loads()[busy], 1);
