@@ -7,24 +7,21 @@
 //! ```
 //!
 //! The relays are the library's executor, streams and [`pipe`] on one thread, and the bare ring of the
-//! relay benchmark. It is no whole proxy, for valgrind runs one thread at a time and does not know that
+//! side-by-side benchmark. It is no whole proxy, for valgrind runs one thread at a time and does not know that
 //! io_uring_enter(2) waits: a shard that sleeps would keep the others from running for ever. Each relay
 //! is run twice, with few rounds of messages and with many. The difference is reported, in which
 //! starting, connecting and ending cancel out.
 
 #[allow(dead_code, reason = "a part of another benchmark")]
-#[path = "relay/bare_ring.rs"]
+#[path = "peers/src/roles/bare_ring.rs"]
 mod bare_ring;
 #[path = "../tests/stage/origin.rs"]
 mod origin;
 #[allow(dead_code, reason = "a part of another benchmark")]
-#[path = "relay/pool.rs"]
-mod pool;
-#[allow(dead_code, reason = "a part of another benchmark")]
-#[path = "relay/ring.rs"]
+#[path = "peers/src/ring/mod.rs"]
 mod ring;
 #[allow(dead_code, reason = "a part of another benchmark")]
-#[path = "relay/work.rs"]
+#[path = "peers/src/work.rs"]
 mod work;
 
 use std::{

@@ -58,6 +58,8 @@ pub mod shard;
 #[cfg(feature = "signal")]
 pub mod signal;
 pub mod telemetry;
+#[cfg(feature = "__tls")]
+pub mod tls;
 pub mod upstream;
 
 #[cfg(feature = "glommio")]
@@ -76,7 +78,8 @@ pub use self::{
     service::{Service, ServiceFactory},
 };
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, unused_imports, reason = "fuzz targets use a part of it"))]
 mod simulation;
 mod sync;
 mod sys;
@@ -88,6 +91,13 @@ pub mod benchable {
         runtime::timer::{TimerKey, TimerWheel},
         shard::inbox::{Inbox, Refusal, Refused},
     };
+}
+
+/// What fuzz targets run that have no public way to it. Not an interface.
+#[cfg(all(fuzzing, feature = "http"))]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::simulation::http::http_proxy;
 }
 
 #[cfg(doctest)]

@@ -6,6 +6,9 @@
 #[path = "stage/alone.rs"]
 mod alone;
 #[cfg(feature = "http")]
+#[path = "budgets/http_allocations.rs"]
+mod http_allocations;
+#[cfg(feature = "http")]
 #[path = "budgets/http_memory.rs"]
 mod http_memory;
 #[path = "budgets/locked_memory.rs"]
@@ -18,6 +21,9 @@ mod process;
 mod system_calls;
 #[path = "budgets/ten_thousand.rs"]
 mod ten_thousand;
+#[cfg(feature = "tls")]
+#[path = "budgets/tls_memory.rs"]
+mod tls_memory;
 #[path = "budgets/traffic.rs"]
 mod traffic;
 #[path = "budgets/workers.rs"]

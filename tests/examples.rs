@@ -31,7 +31,7 @@ fn example(name: &str) -> Command {
         ];
         let guests = guests.iter().filter(|(_, enabled, _)| *enabled);
         let of_guests = guests.clone().flat_map(|(_, _, examples)| examples.iter());
-        let mut examples = ["sidecar", "relay", "balance_policy"].iter().chain(of_guests);
+        let mut examples = ["sidecar", "relay", "mtls", "balance_policy"].iter().chain(of_guests);
         if examples.any(|name| !folder.join(name).exists()) {
             let built = Command::new(env!("CARGO"))
                 .args(["build", "--quiet", "--examples"])
@@ -130,6 +130,9 @@ fn the_demonstration_shows_an_uneven_and_an_even_proxy() {
     let rates = text.lines().filter(|line| line.contains("of one connection"));
     let answered = rates.filter(|line| !line.trim_start().starts_with("0 requests"));
     assert_eq!(answered.count(), 2, "{text}");
+    let verified = "inbound has verified spiffe://cluster.local/ns/demo/sa/outbound, TLSv1_3";
+    assert_eq!(text.matches("inbound has verified").count(), 1, "{text}");
+    assert!(text.contains(verified), "{text}");
 }
 
 #[test]
@@ -198,6 +201,33 @@ fn the_relay_carries_every_byte_both_ways() {
         assert!(received == sent, "{} bytes came back of {}", received.len(), sent.len());
     });
     assert_eq!(relay.interrupt(), (Some(0), String::new()));
+}
+
+#[test]
+fn bytes_pass_two_proxies_that_know_each_other() {
+    if !possible("bytes_pass_two_proxies_that_know_each_other") {
+        return;
+    }
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = origin.local_addr().unwrap().to_string();
+    let mut mtls = Running::start(example("mtls").args(["127.0.0.1:0", &upstream]));
+    let line = mtls.read_until("listening on");
+    let mut client = TcpStream::connect(line.trim_start_matches("listening on ").trim()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.write_all(b"hello").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let (mut stream, _) = origin.accept().unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    assert_eq!(received, b"hello");
+    stream.write_all(b"and back").unwrap();
+    drop(stream);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "and back");
+    let seen = mtls.read_until("a connection of");
+    assert_eq!(seen, "a connection of spiffe://example.org/client\n");
+    assert_eq!(mtls.interrupt(), (Some(0), String::new()));
 }
 
 #[test]

@@ -3,6 +3,13 @@
 
 #![cfg(feature = "http")]
 
+// First, for the macro.
+#[macro_use]
+#[path = "stage/io_uring.rs"]
+mod io_uring;
+
+#[path = "stage/alone.rs"]
+mod alone;
 #[path = "http/answers.rs"]
 mod answers;
 #[path = "http/bodies.rs"]
@@ -33,6 +40,8 @@ mod pool;
 mod requests;
 #[path = "http/stage.rs"]
 mod stage;
+#[path = "http/plain.rs"]
+mod transport;
 #[path = "http/upgrades.rs"]
 mod upgrades;
 #[path = "http/wire.rs"]

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["admin", "http"],
     &["detect", "relay"],
     &["upstream"],
+    &["tls"],
     // A connection arrives: from the accept queue to the service, as one layer.
     &["accept", "connection", "listener", "service", "shard"],
     &["limits", "net", "original_dst", "proxy_protocol"],

@@ -3,6 +3,8 @@
 
 #[path = "sidecar/admin.rs"]
 mod admin;
+#[path = "sidecar/authority.rs"]
+mod authority;
 #[path = "sidecar/auto.rs"]
 mod auto;
 #[path = "sidecar/clients.rs"]
@@ -19,8 +21,14 @@ mod process;
 mod refused;
 #[path = "sidecar/reload.rs"]
 mod reload;
+#[path = "sidecar/rotation.rs"]
+mod rotation;
+#[path = "sidecar/server_names.rs"]
+mod server_names;
 mod sidecar_binary;
 #[path = "stage/origin.rs"]
 mod stage;
+#[path = "sidecar/tls.rs"]
+mod tls;
 #[path = "sidecar/web.rs"]
 mod web;

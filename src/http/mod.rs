@@ -18,6 +18,7 @@ pub use self::{
     head::{BodyLength, InvalidTarget, Persistence, RequestHead, ResponseBody, ResponseHead},
     headers::{Headers, InvalidHeader},
     proxy::{
-        Fallback, FilterFactory, Forwarded, NoFilter, Proxy, ProxyOnShard, Routes, Timeouts, proxy,
+        CertificateDetails, Fallback, FilterFactory, Forwarded, ForwardedClientCertificate,
+        NoFilter, Proxy, ProxyOnShard, Routes, Timeouts, proxy,
     },
 };

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Stream;
+use super::{Stream, stream::Leaves};
 use crate::ring::{Chunk, Output, Payload};
 
 /// The receiving direction of a [`Stream`], from [`Stream::split`].
@@ -44,7 +44,7 @@ impl Receiving<'_> {
 
     /// [`receive`](Self::receive) as a poll.
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
-        self.stream.executor.reactor().poll_receive(self.stream.key, cx)
+        self.stream.receive_next(cx)
     }
 
     /// Receives into few large buffers (`true`) or many small ones, as [`Stream::set_bulk`].
@@ -54,7 +54,7 @@ impl Receiving<'_> {
 
     /// Puts bytes back, to be received first.
     pub fn unreceive(&mut self, chunk: Chunk) {
-        self.stream.executor.reactor().unreceive(self.stream.key, chunk);
+        self.stream.put_back(chunk);
     }
 }
 
@@ -97,7 +97,7 @@ impl Sending<'_> {
     ///
     /// As [`send`](Self::send).
     pub fn start_send(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
-        self.stream.executor.reactor().send(self.stream.key, payload.into())
+        self.stream.hand_over(payload.into(), Leaves::Now)
     }
 
     /// Hands bytes over that are to leave together with the next ones; they wait for a
@@ -107,7 +107,7 @@ impl Sending<'_> {
     ///
     /// As [`send`](Self::send).
     pub fn queue(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
-        self.stream.executor.reactor().queue(self.stream.key, payload.into())
+        self.stream.hand_over(payload.into(), Leaves::WithTheNext)
     }
 
     /// An empty buffer of the shard's, to write what is to be sent.
@@ -125,11 +125,11 @@ impl Sending<'_> {
     ///
     /// Dropping the future changes nothing.
     pub async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.stream.executor.reactor().poll_sent(self.stream.key, 1, cx)).await
+        poll_fn(|cx| self.stream.poll_flushed(cx)).await
     }
 
     /// As [`Stream::finish`].
     pub fn finish(&mut self) {
-        self.stream.executor.reactor().finish(self.stream.key);
+        self.stream.end();
     }
 }

@@ -2,6 +2,8 @@
 
 mod accepting;
 mod halves;
+mod layer;
+mod socket;
 mod stream;
 
 pub(crate) use self::accepting::Accepting;
@@ -9,6 +11,8 @@ pub use self::{
     halves::{Receiving, Sending},
     stream::Stream,
 };
+#[cfg(feature = "__tls")]
+pub(crate) use self::{layer::Layer, socket::Socket, stream::Leaves};
 
 #[cfg(test)]
 mod tests;

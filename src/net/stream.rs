@@ -1,41 +1,35 @@
 //! A connection: bytes in order, both ways.
 
 use std::{
-    cell::Cell,
     fmt,
     future::poll_fn,
     io,
     net::SocketAddr,
     os::fd::{BorrowedFd, OwnedFd},
-    rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
+use super::{layer::Layer, socket::Socket};
 use crate::{
-    ring::{Chunk, Key, LARGE, Nanoseconds, Output, Payload, SMALL},
-    runtime::Executor,
+    ring::{Chunk, Nanoseconds, Output, Payload},
     sys::{
         delivery::Delivery,
         dial::{DialError, UpstreamOptions},
     },
+    telemetry::access_log::TlsSession,
 };
 
-/// Bytes that may wait on either side of a stream: received and not taken, or handed over and not
-/// sent. In user space; the kernel's socket buffers come on top.
-const CREDIT: u32 = 64 << 10;
-/// The same in the bulk gear.
-const BULK_CREDIT: u32 = 2 << 20;
-
-/// A connected stream socket (TCP or Unix) on this thread's executor.
+/// A connected stream socket (TCP or Unix) on this thread's executor, or what TLS makes of one.
 ///
 /// Receiving gives owned [`Chunk`]s, sending takes them; no buffer lies idle in an idle stream.
 /// What arrived and was not taken, and what was handed over and not sent, belongs to the stream, so
 /// dropping any of its futures loses no bytes. Dropping the stream closes the connection: what
 /// arrived is discarded, and what was not sent yet is not sent; see [`flush`](Self::flush).
 pub struct Stream {
-    pub(super) executor: Rc<Executor>,
-    pub(super) key: Key,
-    bulk: Cell<bool>,
+    socket: Socket,
+    /// Boxed twice, so that a plain stream has room for one pointer only.
+    layer: Option<Box<Box<dyn Layer>>>,
 }
 
 impl Stream {
@@ -47,9 +41,7 @@ impl Stream {
     /// Outside of a shard, where there is no executor.
     #[track_caller]
     pub fn adopt(socket: OwnedFd) -> Stream {
-        let executor = Executor::current();
-        let key = executor.reactor().adopt_stream(socket, CREDIT);
-        Stream { executor, key, bulk: Cell::new(false) }
+        Stream { socket: Socket::adopt(socket), layer: None }
     }
 
     /// Connects to an address. Dropping the future gives the attempt up.
@@ -71,13 +63,36 @@ impl Stream {
         destination: SocketAddr,
         options: &UpstreamOptions,
     ) -> Result<impl Future<Output = io::Result<Stream>> + use<>, DialError> {
-        let executor = Executor::current();
-        let key = executor.reactor().connect(destination, options, CREDIT)?;
-        let stream = Stream { executor, key, bulk: Cell::new(false) };
+        let socket = Socket::connect(destination, options)?;
         Ok(async move {
-            poll_fn(|cx| stream.executor.reactor().poll_connected(stream.key, cx)).await?;
-            Ok(stream)
+            poll_fn(|cx| socket.poll_connected(cx)).await?;
+            Ok(Stream { socket, layer: None })
         })
+    }
+
+    /// Puts a protocol between the socket and those who receive and send from now on. Nothing may
+    /// wait to be received.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn set_layer(&mut self, layer: impl Layer) {
+        self.layer = Some(Box::new(Box::new(layer)));
+    }
+
+    /// The protocol between the socket and those who receive and send, if it is this one.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn layer<L: Layer>(&self) -> Option<&L> {
+        let layer: &dyn std::any::Any = self.layer.as_deref()?.as_ref();
+        layer.downcast_ref()
+    }
+
+    /// Whether there is TLS between the socket and those who receive and send.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_secured(&self) -> bool {
+        self.layer.is_some()
+    }
+
+    /// What the handshake of TLS has settled, for the access log; `None` where there is no TLS.
+    pub(crate) fn tls_session(&self) -> Option<Arc<dyn TlsSession>> {
+        self.layer.as_ref().map(|layer| layer.session())
     }
 
     /// The next bytes; `None` once the peer has ended its direction.
@@ -95,7 +110,14 @@ impl Stream {
 
     /// [`receive`](Self::receive) as a poll.
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
-        self.executor.reactor().poll_receive(self.key, cx)
+        self.receive_next(cx)
+    }
+
+    pub(super) fn receive_next(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+        match &self.layer {
+            None => self.socket.poll_receive(cx),
+            Some(layer) => layer.poll_receive(&self.socket, cx),
+        }
     }
 
     /// Sends bytes, behind those that were sent before. Done when they are handed over, which waits
@@ -119,8 +141,7 @@ impl Stream {
     }
 
     pub(super) fn poll_sendable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let limit = if self.bulk.get() { BULK_CREDIT } else { CREDIT };
-        self.executor.reactor().poll_sent(self.key, limit as usize, cx)
+        self.socket.poll_sendable(cx)
     }
 
     /// Hands bytes over to be sent, whatever is queued.
@@ -129,12 +150,20 @@ impl Stream {
     ///
     /// As [`send`](Self::send).
     pub fn start_send(&mut self, payload: impl Into<Payload>) -> io::Result<()> {
-        self.executor.reactor().send(self.key, payload.into())
+        self.hand_over(payload.into(), Leaves::Now)
+    }
+
+    pub(super) fn hand_over(&self, payload: Payload, leaves: Leaves) -> io::Result<()> {
+        match (&self.layer, leaves) {
+            (None, Leaves::Now) => self.socket.send(payload),
+            (None, Leaves::WithTheNext) => self.socket.queue(payload),
+            (Some(layer), leaves) => layer.send(&self.socket, payload, leaves),
+        }
     }
 
     /// An empty buffer of the shard's, to write what is to be sent. Its memory is used again.
     pub fn output(&self) -> Output {
-        self.executor.reactor().output()
+        self.socket.output()
     }
 
     /// Waits until everything that was handed over is with the kernel.
@@ -152,55 +181,69 @@ impl Stream {
 
     /// [`flush`](Self::flush) as a poll.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.executor.reactor().poll_sent(self.key, 1, cx)
+        self.poll_flushed(cx)
+    }
+
+    pub(super) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_flush(cx)
     }
 
     /// Ends the sending direction once everything is sent: the peer reads the end of the stream.
     /// The receiving direction goes on. Nothing can be sent from then on.
     pub fn finish(&mut self) {
-        self.executor.reactor().finish(self.key);
+        self.end();
+    }
+
+    pub(super) fn end(&self) {
+        match &self.layer {
+            None => self.socket.finish(),
+            Some(layer) => layer.finish(&self.socket),
+        }
     }
 
     /// Makes the close of the connection, when this is dropped, a reset.
     pub fn reset_on_drop(&mut self) {
-        // It fails only where there is no connection any more.
-        let _ = self.executor.reactor().reset_on_close(self.key);
+        self.socket.reset_on_drop();
     }
 
     /// Puts bytes back, to be received first.
     pub(crate) fn unreceive(&mut self, chunk: Chunk) {
-        self.executor.reactor().unreceive(self.key, chunk);
+        self.put_back(chunk);
+    }
+
+    pub(super) fn put_back(&self, chunk: Chunk) {
+        match &self.layer {
+            None => self.socket.unreceive(chunk),
+            Some(layer) => layer.unreceive(chunk),
+        }
     }
 
     /// Ready when the connection has failed, by a reset for instance, seen without receiving: with
     /// bytes still waiting to be taken, and after the end of the peer's direction.
     pub fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.executor.reactor().poll_broken(self.key, cx)
+        self.socket.poll_broken(cx)
     }
 
     /// Receives into few large buffers (`true`) or many small ones. Large ones cost a bulk transfer
     /// less CPU time; they are scarce, and where none is free small ones serve.
     pub fn set_bulk(&self, bulk: bool) {
-        if self.bulk.replace(bulk) != bulk {
-            let (pool, credit) = if bulk { (LARGE, BULK_CREDIT) } else { (SMALL, CREDIT) };
-            self.executor.reactor().use_pool(self.key, pool, credit);
-        }
+        self.socket.set_bulk(bulk);
     }
 
     /// How far the peer has taken what was sent. It costs a system call.
     pub(crate) fn delivery(&self) -> io::Result<Delivery> {
-        self.executor.reactor().delivery(self.key)
+        self.socket.delivery()
     }
 
     /// Whether a reset that comes right behind bytes is to be noticed at once. It costs a poll for
     /// each connection; a protocol that is going to send something notices it then.
     pub fn watch_for_resets(&self, watched: bool) {
-        self.executor.reactor().watch(self.key, watched);
+        self.socket.watch_for_resets(watched);
     }
 
     /// The time of the executor's clock at its last turn.
     pub(crate) fn now(&self) -> Nanoseconds {
-        self.executor.reactor().now()
+        self.socket.now()
     }
 
     /// The address of this end; `None` where it has none that is an IP address.
@@ -209,7 +252,7 @@ impl Stream {
     ///
     /// What `getsockname(2)` gives.
     pub fn local_address(&self) -> io::Result<Option<SocketAddr>> {
-        Ok(self.executor.reactor().local_address(self.key)?.as_socket())
+        self.socket.local_address()
     }
 
     /// The address of the peer; `None` where it has none that is an IP address.
@@ -218,7 +261,7 @@ impl Stream {
     ///
     /// What `getpeername(2)` gives.
     pub fn peer_address(&self) -> io::Result<Option<SocketAddr>> {
-        Ok(self.executor.reactor().peer_address(self.key)?.as_socket())
+        self.socket.peer_address()
     }
 
     /// Calls with the socket's descriptor, which must not be closed, received from or sent to.
@@ -227,14 +270,16 @@ impl Stream {
     ///
     /// What `call` gives.
     pub fn with_fd<T>(&self, call: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
-        self.executor.reactor().call_with_fd(self.key, call)
+        self.socket.with_fd(call)
     }
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.executor.reactor().release(self.key);
-    }
+/// When bytes that are handed over are to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    Now,
+    /// Together with the next ones, which must follow.
+    WithTheNext,
 }
 
 impl fmt::Debug for Stream {

@@ -6,6 +6,7 @@
 use std::{
     cell::Cell,
     net::SocketAddr,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -14,7 +15,7 @@ use crate::{
     net::Stream,
     telemetry::{
         CloseReason, Outcome, ResponseFlag,
-        access_log::{AccessLogOnShard, Entry},
+        access_log::{AccessLogOnShard, Entry, TlsSession},
     },
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Line<'r> {
     server: Option<SocketAddr>,
     upstream: Option<SocketAddr>,
     upstream_local: Option<SocketAddr>,
+    downstream_tls: Option<Arc<dyn TlsSession>>,
+    upstream_tls: Option<Arc<dyn TlsSession>>,
     failure: Option<Box<str>>,
     received: Cell<u64>,
     sent: Cell<u64>,
@@ -52,6 +55,8 @@ impl<'r> Line<'r> {
             server: connection.server_address().ok().flatten(),
             upstream: None,
             upstream_local: None,
+            downstream_tls: connection.tls_session(),
+            upstream_tls: None,
             failure: None,
             received: Cell::new(0),
             sent: Cell::new(0),
@@ -62,6 +67,7 @@ impl<'r> Line<'r> {
     pub(super) fn connected(&mut self, upstream: &Stream) {
         self.upstream = upstream.peer_address().ok().flatten();
         self.upstream_local = upstream.local_address().ok().flatten();
+        self.upstream_tls = upstream.tls_session();
     }
 
     pub(super) fn received(&self, bytes: u64) {
@@ -104,6 +110,8 @@ impl Drop for Line<'_> {
         outcome.transport_failure = self.failure.as_deref();
         let mut entry = Entry::new(&outcome);
         (entry.downstream_remote, entry.downstream_local) = (self.client, self.server);
+        entry.downstream_tls = self.downstream_tls.as_deref();
+        entry.upstream_tls = self.upstream_tls.as_deref();
         self.log.log(&entry);
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         CloseReason, ClusterCells, ListenerCells, RejectReason, ResponseFlag,
         access_log::{AccessLog, AccessLogOnShard},
     },
-    upstream::{ConnectError, ConnectOptions, Connected, Source, connect},
+    upstream::{ConnectError, ConnectOptions, Connected, Connector, Source},
 };
 
 /// Forwards connections byte by byte. It is a [`ServiceFactory`]: give it to a
@@ -162,6 +162,13 @@ impl Relay {
         self
     }
 
+    /// Speaks TLS on upstream connections. The time to connect covers the handshake.
+    #[cfg(feature = "__tls")]
+    pub fn tls(mut self, credentials: crate::tls::ClientCredentials) -> Relay {
+        self.options.tls = Some(credentials);
+        self
+    }
+
     /// TCP keepalive on upstream connections; `None` switches it off. Default: the first probe after
     /// 180 s without a sign of life, 9 more every 20 s.
     pub fn keepalive(mut self, idle: Option<Duration>) -> Relay {
@@ -196,7 +203,7 @@ impl ServiceFactory for Relay {
     fn make(&self, shard: &Shard) -> RelayOnShard {
         RelayOnShard {
             relay: self.clone(),
-            cells: shard.cluster(&self.cluster),
+            connector: Connector::new(shard, &self.cluster),
             log: self.access_log.as_ref().map(|log| shard.access_log(log)),
         }
     }
@@ -222,7 +229,7 @@ impl ServiceFactory for Relay {
 #[derive(Debug)]
 pub struct RelayOnShard {
     relay: Relay,
-    cells: Arc<ClusterCells>,
+    connector: Connector,
     log: Option<AccessLogOnShard>,
 }
 
@@ -231,7 +238,7 @@ impl Service for RelayOnShard {
         let begin = |log| Line::begin(log, &self.relay.cluster, &connection);
         let mut meter = Counts {
             connection: connection.counts(),
-            cluster: Arc::clone(&self.cells),
+            cluster: Arc::clone(self.connector.cells()),
             line: self.log.as_ref().map(begin),
         };
         // Boxed, so that an established connection does not keep the room that connecting needed.
@@ -307,15 +314,12 @@ impl RelayOnShard {
             return None;
         }
         connection.mark_served();
-        let connected = connect(addresses, options, client, &table.loops, &self.cells).await;
+        let header = self.header(connection, client);
+        let connected = self.connector.connect(addresses, options, client, header.as_deref()).await;
         match connected {
-            Ok(mut upstream) => {
+            Ok(upstream) => {
                 if let Some(line) = line {
                     line.connected(&upstream.stream);
-                }
-                if let Some(header) = self.header(connection, client) {
-                    // A failure shows itself when the relay sends.
-                    let _ = upstream.stream.start_send(header);
                 }
                 Some(upstream)
             }

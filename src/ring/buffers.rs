@@ -95,7 +95,7 @@ impl Pool {
     }
 
     /// Whether a buffer is lent, as far as can be told.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_lent(&self, id: u16) -> bool {
         self.references[id as usize].get() == 0 && !self.free.borrow().contains(&id)
     }
@@ -193,6 +193,59 @@ impl Chunk {
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len(), "cannot advance {} bytes by {count}", self.len());
         self.start += count as u32;
+    }
+
+    /// A part of an owned buffer.
+    ///
+    /// # Panics
+    ///
+    /// If `part` is not within `bytes`, or those are more than 4 GiB.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn of(bytes: Vec<u8>, part: std::ops::Range<usize>) -> Chunk {
+        assert!(
+            part.start <= part.end && part.end <= bytes.len() && bytes.len() <= u32::MAX as usize
+        );
+        let (start, end) = (part.start as u32, part.end as u32);
+        Chunk { storage: Storage::Heap(Rc::new(bytes)), start, end }
+    }
+
+    /// A part of the same bytes.
+    ///
+    /// # Panics
+    ///
+    /// If `part` is not within the chunk.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn part(&self, part: std::ops::Range<usize>) -> Chunk {
+        let mut chunk = self.clone();
+        assert!(part.start <= part.end && part.end <= self.len());
+        chunk.end = self.start + part.end as u32;
+        chunk.start += part.start as u32;
+        chunk
+    }
+
+    /// The bytes, to be changed in place; `None` where another chunk refers to the same buffer.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        let (start, end) = (self.start as usize, self.end as usize);
+        match &mut self.storage {
+            Storage::Heap(bytes) => Rc::get_mut(bytes).map(|bytes| &mut bytes[start..end]),
+            Storage::Pool { pool, id } => {
+                if pool.references[*id as usize].get() != 1 {
+                    return None;
+                }
+                // SAFETY: `start <= end <= buffer_size`, within the buffer, which is mapped and
+                // initialised as in `deref`. This chunk is the only one that refers to the buffer (the
+                // check above) and is borrowed mutably for as long as the slice, so nobody else reads
+                // or writes these bytes: the kernel does not have the buffer while a chunk refers to
+                // it.
+                Some(unsafe {
+                    std::slice::from_raw_parts_mut(
+                        pool.start_of(*id).as_ptr().add(start),
+                        end - start,
+                    )
+                })
+            }
+        }
     }
 
     /// The same bytes, copied to memory of their own, so that the buffer is free again.
@@ -439,6 +492,21 @@ mod tests {
         assert_eq!(&*chunk, b"body!");
         let refused = (0..COPY_MAX).find_map(|_| chunk.append(filled(&pool, b"!")).err());
         assert!(refused.is_some(), "it does not grow for ever");
+    }
+
+    #[cfg(feature = "__tls")]
+    #[test]
+    fn bytes_are_changed_only_by_who_is_alone() {
+        let pool = Pool::new(2, 16).unwrap();
+        for mut chunk in [filled(&pool, b"headbody"), filled(&pool, b"headbody").copied_out()] {
+            chunk.advance(4);
+            chunk.bytes_mut().unwrap()[0] = b'B';
+            let part = chunk.part(0..2);
+            assert_eq!(&*part, b"Bo");
+            assert!(chunk.bytes_mut().is_none(), "shared");
+            drop(part);
+            assert!(chunk.bytes_mut().is_some());
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::{
 
 /// Buffers that are kept for the next user; more are freed.
 const KEPT: usize = 128;
-/// The largest that is kept.
-const KEPT_CAPACITY: usize = 16 << 10;
+/// The largest that is kept: a full record of TLS, and some.
+const KEPT_CAPACITY: usize = 20 << 10;
 
 /// The written buffers of a shard that nobody uses at the moment.
 #[derive(Default)]

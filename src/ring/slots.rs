@@ -45,6 +45,8 @@ pub(crate) struct StreamSlot {
     pub(crate) broken: bool,
     /// Whether a poll looks out for resets from the first bytes on.
     pub(crate) watched: bool,
+    /// Receives into few large buffers.
+    pub(crate) bulk: bool,
     /// Who waits for the connect, or, later, for the poll.
     pub(crate) control_waker: Option<Waker>,
 }
@@ -58,6 +60,7 @@ impl StreamSlot {
             connected: None,
             broken: false,
             watched: true,
+            bulk: false,
             control_waker: None,
         }
     }

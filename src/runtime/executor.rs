@@ -1,6 +1,6 @@
 //! The loop that runs a shard.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use std::cell::Cell;
 use std::{
     cell::RefCell,
@@ -55,11 +55,13 @@ pub(crate) trait Turns {
 pub(crate) struct Executor {
     reactor: Reactor,
     ready: RefCell<VecDeque<Runnable>>,
+    /// Who goes on in the next turn.
+    next_turn: RefCell<Vec<Waker>>,
     pub(super) timers: RefCell<TimerWheel<Waker>>,
     /// A waker for each task that lives, to reach them all at the end.
     pub(super) tasks: RefCell<Slab<Waker>>,
     remote: Arc<Remote>,
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     panics: Cell<u64>,
     turns: RefCell<Vec<Box<dyn Turns>>>,
 }
@@ -70,10 +72,11 @@ impl Executor {
         Rc::new(Executor {
             reactor,
             ready: RefCell::default(),
+            next_turn: RefCell::default(),
             timers: RefCell::new(TimerWheel::new()),
             tasks: RefCell::default(),
             remote,
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             panics: Cell::new(0),
             turns: RefCell::default(),
         })
@@ -103,13 +106,13 @@ impl Executor {
     }
 
     /// Tasks that panicked.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn panics(&self) -> u64 {
         self.panics.get()
     }
 
     /// Tasks that live.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn tasks(&self) -> usize {
         self.tasks.borrow().len()
     }
@@ -121,6 +124,12 @@ impl Executor {
 
     pub(super) fn make_ready(&self, runnable: Runnable) {
         self.ready.borrow_mut().push_back(runnable);
+    }
+
+    /// Wakes `waker` when the driver has had its turn, which does not sleep then.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn wake_next_turn(&self, waker: Waker) {
+        self.next_turn.borrow_mut().push(waker);
     }
 
     /// Milliseconds on the reactor's clock at the last turn; what timers count in.
@@ -160,8 +169,10 @@ impl Executor {
             if done() {
                 return Ok(());
             }
+            let next_turn = std::mem::take(&mut *self.next_turn.borrow_mut());
             let started = self.reactor.now();
-            if self.ready.borrow().is_empty() && self.remote.prepare_sleep() {
+            let is_idle = self.ready.borrow().is_empty() && next_turn.is_empty();
+            if is_idle && self.remote.prepare_sleep() {
                 let worked = self.reactor.clock();
                 self.tell_turned(worked - started, std::mem::take(&mut idle));
                 let slept = self.reactor.turn(self.sleep_from(worked));
@@ -173,6 +184,7 @@ impl Executor {
                 noticed = true;
                 self.tell_turned(self.reactor.now() - started, std::mem::take(&mut idle));
             }
+            next_turn.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -211,7 +223,7 @@ impl Executor {
         // The task's state is dropped by the unwinding; what it shares with others is this
         // executor's, which calls no task while it is borrowed.
         if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             self.panics.set(self.panics.get() + 1);
             self.turns.borrow().iter().for_each(|turns| turns.panicked());
             tracing::error!("a task panicked; its connection is closed, the shard goes on");

@@ -180,7 +180,7 @@ impl Shard {
         &self.inner.shared.loads
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
 

@@ -12,6 +12,8 @@
 mod accepting;
 mod cancelling;
 mod custom;
+#[cfg(feature = "http")]
+pub(crate) mod http;
 mod pausing;
 mod peer;
 mod pressure;
@@ -65,7 +67,10 @@ fn simulate_with<F: Future<Output = ()> + 'static>(
         None => 0..number("EVENKEEL_SEEDS").unwrap_or(SEEDS),
     };
     for seed in seeds {
-        let ran = catch_unwind(AssertUnwindSafe(|| run(seed, &change, &scenario)));
+        let mut random = Random::new(seed);
+        let mut behaviour = Behaviour::random(&mut random);
+        change(&mut random, &mut behaviour);
+        let ran = catch_unwind(AssertUnwindSafe(|| run(random, behaviour, &scenario)));
         if let Err(panic) = ran {
             eprintln!("this was EVENKEEL_SEED={seed}");
             resume_unwind(panic);
@@ -73,14 +78,12 @@ fn simulate_with<F: Future<Output = ()> + 'static>(
     }
 }
 
+/// Runs a scenario on such a kernel, and fails if anything is left.
 fn run<F: Future<Output = ()> + 'static>(
-    seed: u64,
-    change: impl Fn(&mut Random, &mut Behaviour),
+    random: Random,
+    behaviour: Behaviour,
     scenario: impl Fn(World) -> F,
 ) {
-    let mut random = Random::new(seed);
-    let mut behaviour = Behaviour::random(&mut random);
-    change(&mut random, &mut behaviour);
     let pools = [behaviour.small, behaviour.large]
         .map(|(buffers, size)| Pool::new(buffers, size).unwrap())
         .to_vec();

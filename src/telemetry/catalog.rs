@@ -100,6 +100,20 @@ catalog! {
         "1 while a limit of a cluster is reached and more is refused.";
     UPSTREAM_EJECTED_ENDPOINTS = "evenkeel_upstream_ejected_endpoints", None, "cluster",
         "Endpoints of a cluster that are not used because of their failures.";
+    DOWNSTREAM_TLS_HANDSHAKES = "evenkeel_downstream_tls_handshakes_total", None, "listener, shard, result",
+        "TLS handshakes with clients that have ended, by how.";
+    DOWNSTREAM_TLS_HANDSHAKE_FAILURES = "evenkeel_downstream_tls_handshake_failures_total", None, "listener, reason",
+        "TLS handshakes with clients that failed, by why.";
+    DOWNSTREAM_TLS_HANDSHAKE_DURATION = "evenkeel_downstream_tls_handshake_duration_seconds", Some(Unit::Seconds), "listener",
+        "How long TLS handshakes with clients took, those that failed left out.";
+    UPSTREAM_TLS_HANDSHAKES = "evenkeel_upstream_tls_handshakes_total", None, "cluster, shard, result",
+        "TLS handshakes with servers that have ended, by how.";
+    UPSTREAM_TLS_HANDSHAKE_FAILURES = "evenkeel_upstream_tls_handshake_failures_total", None, "cluster, reason",
+        "TLS handshakes with servers that failed, by why.";
+    TLS_CERTIFICATE_EXPIRATION = "evenkeel_tls_certificate_expiration_timestamp_seconds", Some(Unit::Seconds), "name",
+        "When the first certificate of a set that is in use expires.";
+    TLS_RELOADS = "evenkeel_tls_reloads_total", None, "result",
+        "Changes of certificate files that were noticed, by whether the new set was taken.";
     ACCESS_LOG_DROPPED = "evenkeel_access_log_dropped_total", None, "shard",
         "Lines of access logs that found no room, because the log was written too slowly.";
     CONFIG_RELOADS = "evenkeel_config_reloads_total", None, "result",

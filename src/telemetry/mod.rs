@@ -37,6 +37,7 @@ mod prometheus;
 mod publish;
 mod registry;
 mod sink;
+mod tls;
 
 pub use catalog::Metric;
 pub use cell::{BucketSnapshot, Counter, Gauge, Histogram, HistogramSnapshot, SharedCounter};
@@ -61,3 +62,4 @@ pub use prometheus::PrometheusRenderer;
 pub use publish::Publisher;
 pub use registry::{ListenerShard, Registry};
 pub use sink::{Labels, Sink, Source};
+pub use tls::{HANDSHAKE_DURATION_BOUNDS_NANOS, HandshakeFailure, HandshakeResult, TlsCells};

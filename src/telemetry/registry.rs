@@ -4,6 +4,7 @@
 //! source runs.
 
 mod http;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,6 +17,7 @@ use super::groups::{
 use super::http::{ClusterState, HttpClusterCells, HttpListenerCells};
 use super::label::{CounterBy, LabelValue, RejectReason, ReloadResult};
 use super::sink::{Sink, Source};
+use super::tls::TlsCells;
 
 /// Groups of one kind by the shard or acceptor that writes them.
 type ByOwner<T> = BTreeMap<usize, Arc<T>>;
@@ -30,6 +32,8 @@ struct Groups {
     acceptors: ByOwner<AcceptorCells>,
     http_listeners: ByName<HttpListenerCells>,
     http_clusters: ByName<HttpClusterCells>,
+    tls_listeners: ByName<TlsCells>,
+    tls_clusters: ByName<TlsCells>,
     cluster_states: BTreeMap<Arc<str>, Weak<dyn ClusterState>>,
     sources: Vec<Arc<dyn Source>>,
 }
@@ -101,6 +105,18 @@ impl Registry {
         get_or_create(&mut self.lock().http_clusters, name, shard)
     }
 
+    /// The cells of the shard `shard` for the TLS of the listener `name`.
+    #[must_use]
+    pub fn tls_listener(&self, name: &str, shard: usize) -> Arc<TlsCells> {
+        get_or_create(&mut self.lock().tls_listeners, name, shard)
+    }
+
+    /// The cells of the shard `shard` for the TLS to the cluster `name`.
+    #[must_use]
+    pub fn tls_cluster(&self, name: &str, shard: usize) -> Arc<TlsCells> {
+        get_or_create(&mut self.lock().tls_clusters, name, shard)
+    }
+
     /// Whom to ask what only the cluster `name` as a whole knows, instead of whom was asked before.
     /// Once it is gone its metrics are 0.
     pub fn set_cluster_state(&self, name: &str, state: Weak<dyn ClusterState>) {
@@ -157,6 +173,7 @@ impl Registry {
             collect_accepts(name, cells, sink);
         }
         self.collect_http(&groups, sink);
+        self.collect_tls(&groups, sink);
         collect_rejected(&groups, sink);
         collect_acceptors(&groups.acceptors, sink);
         for source in &groups.sources {

@@ -1,19 +1,26 @@
-//! Connecting to an upstream: addresses are tried in turn, each within a time, and every attempt is
-//! counted.
+//! Connecting to an upstream: addresses are tried in turn, each within a time that covers TLS where
+//! there is any, and every attempt is counted.
 
+#[cfg(feature = "__tls")]
+use std::cell::OnceCell;
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
     net::Stream,
-    original_dst::Loops,
     runtime::timeout,
+    shard::{Shard, Shared},
     sys::dial::{self, Keepalive, UpstreamOptions},
     telemetry::{ClusterCells, ConnectFailure},
+};
+#[cfg(feature = "__tls")]
+use crate::{
+    telemetry::{HandshakeResult, TlsCells},
+    tls::{self, ClientCredentials},
 };
 
 /// Which address upstream connections come from.
@@ -42,6 +49,9 @@ pub struct ConnectOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) keepalive: Option<Keepalive>,
     pub(crate) user_timeout: Option<Duration>,
+    /// What connections are TLS clients with. The time to connect covers the handshake.
+    #[cfg(feature = "__tls")]
+    pub(crate) tls: Option<ClientCredentials>,
 }
 
 impl Default for ConnectOptions {
@@ -52,6 +62,8 @@ impl Default for ConnectOptions {
             timeout: Some(Duration::from_secs(5)),
             keepalive: Some(Keepalive::default()),
             user_timeout: None,
+            #[cfg(feature = "__tls")]
+            tls: None,
         }
     }
 }
@@ -121,35 +133,149 @@ impl fmt::Display for ConnectError {
     }
 }
 
-/// Connects to the first of `addresses` that answers.
-///
-/// Dropping the future gives the attempt up.
-pub(crate) async fn connect(
-    addresses: &[SocketAddr],
-    options: &ConnectOptions,
-    client: Option<SocketAddr>,
-    loops: &Loops,
-    cells: &Arc<ClusterCells>,
-) -> Result<Connected, ConnectError> {
-    let options_for_client = options.for_client(client);
-    let mut last = ConnectError::NoAddress;
-    for &address in addresses {
-        if loops.is_loop(address) {
-            return Err(ConnectError::Loop);
+/// What connects one shard to one cluster.
+pub(crate) struct Connector {
+    /// Not the shard, which may keep what keeps this.
+    shared: Arc<Shared>,
+    #[cfg(feature = "__tls")]
+    shard: usize,
+    cells: Arc<ClusterCells>,
+    #[cfg(feature = "__tls")]
+    tls: TlsCounts,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("cells", &self.cells).finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(shard: &Shard, cluster: &Arc<str>) -> Connector {
+        Connector {
+            shared: Arc::clone(shard.shared()),
+            #[cfg(feature = "__tls")]
+            shard: shard.index(),
+            cells: shard.cluster(cluster),
+            #[cfg(feature = "__tls")]
+            tls: TlsCounts { cluster: Arc::clone(cluster), cells: OnceCell::new() },
         }
-        match connect_one(address, &options_for_client, options.timeout).await {
-            Ok(stream) => {
-                cells.connections.increment();
-                cells.active.add(1);
-                return Ok(Connected { stream, cells: Arc::clone(cells) });
+    }
+
+    pub(crate) fn cells(&self) -> &Arc<ClusterCells> {
+        &self.cells
+    }
+
+    /// Connects to the first of `addresses` that answers. `preamble` goes in front of everything else,
+    /// TLS included.
+    ///
+    /// Dropping the future gives the attempt up.
+    pub(crate) async fn connect(
+        &self,
+        addresses: &[SocketAddr],
+        options: &ConnectOptions,
+        client: Option<SocketAddr>,
+        preamble: Option<&[u8]>,
+    ) -> Result<Connected, ConnectError> {
+        let table = self.shared.table.load_full();
+        let options_for_client = options.for_client(client);
+        let mut last = ConnectError::NoAddress;
+        for &address in addresses {
+            if table.loops.is_loop(address) {
+                return Err(ConnectError::Loop);
             }
-            Err((failure, error)) => {
-                cells.connect_failures.increment(failure);
-                last = ConnectError::Failed { address, error };
+            let begun = Instant::now();
+            let connected = connect_one(address, &options_for_client, options.timeout).await;
+            let ready = match connected {
+                Ok(mut stream) => {
+                    if let Some(preamble) = preamble {
+                        // A failure shows itself when more is sent.
+                        let _ = stream.start_send(preamble.to_vec());
+                    }
+                    let left = options.timeout.map(|limit| limit.saturating_sub(begun.elapsed()));
+                    self.secure(stream, options, left).await
+                }
+                Err((failure, error)) => {
+                    self.cells.connect_failures.increment(failure);
+                    Err(error)
+                }
+            };
+            match ready {
+                Ok(stream) => {
+                    self.cells.connections.increment();
+                    self.cells.active.add(1);
+                    return Ok(Connected { stream, cells: Arc::clone(&self.cells) });
+                }
+                Err(error) => last = ConnectError::Failed { address, error },
+            }
+        }
+        Err(last)
+    }
+
+    /// Makes a TLS connection of a stream where the options say so.
+    #[cfg(feature = "__tls")]
+    async fn secure(
+        &self,
+        mut stream: Stream,
+        options: &ConnectOptions,
+        limit: Option<Duration>,
+    ) -> io::Result<Stream> {
+        let Some(credentials) = &options.tls else { return Ok(stream) };
+        let begun = Instant::now();
+        let shaken = shake_hands(&mut stream, credentials, limit).await;
+        let took = begun.elapsed();
+        let cells = self
+            .tls
+            .cells
+            .get_or_init(|| self.shared.registry.tls_cluster(&self.tls.cluster, self.shard));
+        match shaken {
+            Ok(()) => {
+                let resumed = stream.tls().is_some_and(|tls| tls.is_resumed());
+                let result = if resumed { HandshakeResult::Resumed } else { HandshakeResult::Full };
+                cells.ended(Ok(result), took);
+                Ok(stream)
+            }
+            Err((reason, error)) => {
+                cells.ended(Err(reason), took);
+                Err(error)
             }
         }
     }
-    Err(last)
+
+    #[cfg(not(feature = "__tls"))]
+    async fn secure(
+        &self,
+        stream: Stream,
+        _: &ConnectOptions,
+        _: Option<Duration>,
+    ) -> io::Result<Stream> {
+        Ok(stream)
+    }
+}
+
+/// Where handshakes with a cluster's servers are counted, from the first one on.
+#[cfg(feature = "__tls")]
+struct TlsCounts {
+    cluster: Arc<str>,
+    cells: OnceCell<Arc<TlsCells>>,
+}
+
+#[cfg(feature = "__tls")]
+async fn shake_hands(
+    stream: &mut Stream,
+    credentials: &ClientCredentials,
+    limit: Option<Duration>,
+) -> Result<(), (tls::Reason, io::Error)> {
+    let shaking = tls::connect(stream, credentials);
+    let shaken = match limit {
+        Some(limit) => timeout(limit, shaking).await,
+        None => Ok(shaking.await),
+    };
+    match shaken {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err((error.reason(), io::Error::other(error))),
+        Err(_) => Err((tls::Reason::Timeout, io::ErrorKind::TimedOut.into())),
+    }
 }
 
 /// Connects to one address, for no cluster's count and no client.
@@ -159,7 +285,13 @@ pub(super) async fn connect_uncounted(
     options: &ConnectOptions,
 ) -> io::Result<Stream> {
     let connected = connect_one(address, &options.for_client(None), options.timeout).await;
-    connected.map_err(|(_, error)| error)
+    #[cfg_attr(not(feature = "__tls"), expect(unused_mut, reason = "TLS changes it"))]
+    let mut stream = connected.map_err(|(_, error)| error)?;
+    #[cfg(feature = "__tls")]
+    if let Some(credentials) = &options.tls {
+        shake_hands(&mut stream, credentials, options.timeout).await.map_err(|(_, error)| error)?;
+    }
+    Ok(stream)
 }
 
 async fn connect_one(

@@ -46,6 +46,6 @@ pub mod snapshot;
 pub mod view;
 
 pub use self::connect::ConnectOptions;
-pub(crate) use self::connect::{ConnectError, Connected, Source, connect};
+pub(crate) use self::connect::{ConnectError, Connected, Connector, Source};
 #[cfg(feature = "http")]
 pub use self::probe::watch_health;

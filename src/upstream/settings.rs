@@ -350,6 +350,14 @@ impl ClusterBuilder {
         self
     }
 
+    /// Speaks TLS on upstream connections, those of health checks included. The time to connect covers
+    /// the handshake.
+    #[cfg(feature = "__tls")]
+    pub fn tls(mut self, credentials: crate::tls::ClientCredentials) -> ClusterBuilder {
+        self.settings.connect.tls = Some(credentials);
+        self
+    }
+
     /// TCP keepalive on upstream connections; `None` switches it off. Default: the first probe after
     /// 180 s without a sign of life, 9 more every 20 s.
     pub fn keepalive(mut self, idle: Option<Duration>) -> ClusterBuilder {

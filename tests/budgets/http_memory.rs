@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::process::{RelayProcess, possible, raise_file_limit};
+use crate::process::{Does, RelayProcess, possible, raise_file_limit};
 
 /// Bytes.
 const BUDGET: u64 = 2048;
@@ -53,7 +53,7 @@ fn an_idle_http_connection_costs_little_memory() {
         return;
     }
     raise_file_limit();
-    let relay = RelayProcess::start_http(2);
+    let relay = RelayProcess::start_as(Does::Http, 2);
     serve(&relay);
     let open_batch = |_| {
         let clients = open(&relay, BATCH);

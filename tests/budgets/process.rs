@@ -1,11 +1,12 @@
 //! The process that is measured: this test binary once more, as a relay, or an HTTP proxy, and nothing
 //! else.
 //!
-//! Flows in: an upstream address, a number of shards, and what the process may lock; later a line
-//! that asks for a drain. Flows out: a line for each thing that has happened. It owns the child, which
-//! ends with its standard input and so never outlives the test.
+//! Flows in: an upstream address, a number of shards, and what the process may lock; later lines that
+//! ask for its allocations, or for a drain. Flows out: a line for each thing that has happened. It owns
+//! the child, which ends with its standard input and so never outlives the test.
 
 use std::{
+    alloc::System,
     env, fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener},
@@ -20,13 +21,45 @@ use rustix::{
     thread::{set_thread_res_gid, set_thread_res_uid},
 };
 use socket2::SockRef;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const UPSTREAM: &str = "EVENKEEL_BUDGETS_UPSTREAM";
-/// Whether it is an HTTP proxy.
-const HTTP: &str = "EVENKEEL_BUDGETS_HTTP";
+const SERVICE: &str = "EVENKEEL_BUDGETS_SERVICE";
+/// What it shows to clients of TLS: a certificate and its key.
+#[cfg(feature = "tls")]
+const CERTIFICATE: &str = "EVENKEEL_BUDGETS_CERTIFICATE";
 const SHARDS: &str = "EVENKEEL_BUDGETS_SHARDS";
 /// RLIMIT_MEMLOCK in bytes, for a user without privileges whose number this process picks.
 const LOCKED_MEMORY: &str = "EVENKEEL_BUDGETS_LOCKED_MEMORY";
+
+/// What it does.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "nobody asks for HTTP"))]
+pub(crate) enum Does {
+    Relay,
+    Http,
+    /// With an access log in the default format, whose lines nobody keeps.
+    LoggedHttp,
+    /// Relays what is inside of TLS.
+    #[cfg(feature = "tls")]
+    Tls,
+}
+
+impl Does {
+    fn from_name(name: &str) -> Does {
+        let all = [
+            Does::Relay,
+            Does::Http,
+            Does::LoggedHttp,
+            #[cfg(feature = "tls")]
+            Does::Tls,
+        ];
+        all.into_iter().find(|does| format!("{does:?}") == name).unwrap()
+    }
+}
 
 /// A relay, or what it said when it could not start.
 pub(crate) type Started = Result<RelayProcess, String>;
@@ -43,21 +76,31 @@ pub(crate) struct RelayProcess {
 impl RelayProcess {
     /// With every privilege that the test has.
     pub(crate) fn start(shards: usize) -> RelayProcess {
-        RelayProcess::start_with(shards, None, false).unwrap()
+        RelayProcess::start_as(Does::Relay, shards)
     }
 
-    /// The same, as an HTTP proxy.
-    #[cfg(feature = "http")]
-    pub(crate) fn start_http(shards: usize) -> RelayProcess {
-        RelayProcess::start_with(shards, None, true).unwrap()
+    /// The same, with another service.
+    pub(crate) fn start_as(does: Does, shards: usize) -> RelayProcess {
+        RelayProcess::start_with(does, shards, None, None).unwrap()
+    }
+
+    /// As a relay that terminates TLS with a certificate and its key, in PEM.
+    #[cfg(feature = "tls")]
+    pub(crate) fn start_tls(shards: usize, pem: &str) -> RelayProcess {
+        RelayProcess::start_with(Does::Tls, shards, None, Some((CERTIFICATE, pem))).unwrap()
     }
 
     /// As a user that runs nothing else, without privileges, which may lock so many bytes.
     pub(crate) fn start_unprivileged(shards: usize, locked_memory: u64) -> Started {
-        RelayProcess::start_with(shards, Some(locked_memory), false)
+        RelayProcess::start_with(Does::Relay, shards, Some(locked_memory), None)
     }
 
-    fn start_with(shards: usize, locked_memory: Option<u64>, http: bool) -> Started {
+    fn start_with(
+        does: Does,
+        shards: usize,
+        locked_memory: Option<u64>,
+        certificate: Option<(&str, &str)>,
+    ) -> Started {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         // A longer queue than a listener has by itself: thousands may connect at once.
         SockRef::from(&upstream).listen(4096).unwrap();
@@ -66,7 +109,8 @@ impl RelayProcess {
             .args(["--exact", "process::relay", "--ignored", "--nocapture"])
             .env(UPSTREAM, upstream.local_addr().unwrap().to_string())
             .env(SHARDS, shards.to_string())
-            .envs(http.then_some((HTTP, "1")))
+            .env(SERVICE, format!("{does:?}"))
+            .envs(certificate)
             .envs(locked_memory.map(|bytes| (LOCKED_MEMORY, bytes.to_string())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -98,6 +142,14 @@ impl RelayProcess {
     pub(crate) fn drain(&mut self) {
         self.child.stdin.as_mut().unwrap().write_all(b"drain\n").unwrap();
         assert_eq!(self.wait_for("relay: "), "drained");
+    }
+
+    /// How often all its threads together have allocated since it started. Asking costs a few itself,
+    /// the same number each time.
+    #[cfg(feature = "http")]
+    pub(crate) fn allocations(&mut self) -> u64 {
+        self.child.stdin.as_mut().unwrap().write_all(b"allocations\n").unwrap();
+        self.wait_for("relay: ").parse().unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -137,36 +189,71 @@ fn relay() {
         give_up_privileges(bytes.parse().unwrap());
     }
     let listener = Listener::bind("127.0.0.1:0").unwrap();
-    let listener = match env::var_os(HTTP) {
-        None => listener.serve(Relay::to([upstream])),
-        Some(_) => serve_http(listener, &upstream),
+    let listener = match Does::from_name(&env::var(SERVICE).unwrap()) {
+        Does::Relay => listener.serve(Relay::to([upstream])),
+        Does::Http => serve_http(listener, &upstream, false),
+        Does::LoggedHttp => serve_http(listener, &upstream, true),
+        #[cfg(feature = "tls")]
+        Does::Tls => serve_tls(listener, &upstream),
     };
     let proxy = match Proxy::builder().shards(shards).listener(listener).start() {
         Ok(proxy) => proxy,
         Err(refused) => return say(&refused.to_string()),
     };
     say(&format!("listening on {}", proxy.local_addrs()[0].address));
-    let mut lines = std::io::stdin().lines();
-    if lines.next().is_some() {
-        let _ = proxy.drain(Drain::within(Duration::from_millis(200)));
-        say("drained");
-        lines.next();
+    for line in std::io::stdin().lines() {
+        if line.unwrap() == "allocations" {
+            let stats = ALLOCATOR.stats();
+            say(&(stats.allocations + stats.reallocations).to_string());
+        } else {
+            let _ = proxy.drain(Drain::within(Duration::from_millis(200)));
+            say("drained");
+        }
     }
 }
 
 #[cfg(feature = "http")]
-fn serve_http(listener: Listener, upstream: &str) -> Listener {
+fn serve_http(listener: Listener, upstream: &str, logs: bool) -> Listener {
     use evenkeel::{
-        http::{Routes, proxy},
+        http::{
+            Fallback, Routes, proxy,
+            route::{Action, Clusters, Match, PathChange, PathRule, Route, RouteSpec, RouteTable},
+        },
+        telemetry::access_log::AccessLog,
         upstream::{cluster::Cluster, settings::ClusterSettings},
     };
     let settings = ClusterSettings::builder("origin").endpoint(upstream).build().unwrap();
-    listener.serve(proxy(Routes::to(Cluster::new(settings, std::time::Instant::now(), 1))))
+    let cluster = Cluster::new(settings, std::time::Instant::now(), 1);
+    let mut route = Route::new("reviews", Action::Forward(Clusters::one("origin")));
+    route.rewrite.path = Some(PathChange::prefix("/v2"));
+    let path = PathRule::Prefix("/reviews".to_owned());
+    let matches = Match { path, ..Match::default() };
+    let table = RouteTable::build(vec![RouteSpec { matches, route }]).unwrap();
+    let fallback = Fallback::Cluster(cluster.clone());
+    let web = proxy(Routes::new(table, [cluster], fallback));
+    listener.serve(if logs {
+        web.access_log(AccessLog::to(|_: &[u8]| Ok(())).unwrap())
+    } else {
+        web
+    })
 }
 
 #[cfg(not(feature = "http"))]
-fn serve_http(_: Listener, _: &str) -> Listener {
+fn serve_http(_: Listener, _: &str, _: bool) -> Listener {
     unreachable!("nobody asks for it")
+}
+
+#[cfg(feature = "tls")]
+fn serve_tls(listener: Listener, upstream: &str) -> Listener {
+    use evenkeel::tls::{
+        ServerCredentials,
+        credentials::{OwnCertificate, ServerSettings, Source},
+        terminate,
+    };
+    let pem = Source::memory("the certificate and its key", env::var(CERTIFICATE).unwrap());
+    let own = OwnCertificate { certificate: pem.clone(), key: pem };
+    let credentials = ServerCredentials::load("tls", ServerSettings::new(own)).unwrap();
+    listener.serve(terminate(credentials, Relay::to([upstream])))
 }
 
 fn say(what: &str) {

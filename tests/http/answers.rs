@@ -28,6 +28,7 @@ fn once(answer: &[u8]) -> Origin {
 
 #[test]
 fn an_answer_that_is_none_becomes_502_and_ends_the_origins_connection() {
+    needs_io_uring!();
     for (what, bytes) in BAD_ANSWERS {
         let origin = once(bytes);
         let stage = Stage::to(origin.address);
@@ -45,6 +46,7 @@ fn an_answer_that_is_none_becomes_502_and_ends_the_origins_connection() {
 
 #[test]
 fn interim_answers_are_limited_in_number_and_heads_in_length() {
+    needs_io_uring!();
     let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(17);
     let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(65 << 10));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(101));
@@ -63,6 +65,7 @@ fn interim_answers_are_limited_in_number_and_heads_in_length() {
 
 #[test]
 fn answers_reach_the_client_in_canonical_form() {
+    needs_io_uring!();
     for (method, bytes, expected, reused) in ANSWERS {
         let origin = once(bytes);
         let stage = Stage::to(origin.address);
@@ -78,6 +81,7 @@ fn answers_reach_the_client_in_canonical_form() {
 
 #[test]
 fn a_body_up_to_the_end_of_the_connection_gets_a_framing() {
+    needs_io_uring!();
     let script = |wire: &mut Wire, _: usize| {
         wire.request();
         wire.send("HTTP/1.1 200 OK\r\n\r\nhello ");
@@ -102,6 +106,7 @@ fn a_body_up_to_the_end_of_the_connection_gets_a_framing() {
 /// Bodies that break off, and those that are not framed as they should be: the client must notice.
 #[test]
 fn an_answer_that_breaks_off_is_never_whole_for_the_client() {
+    needs_io_uring!();
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (rest, flag) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "UC"),

@@ -78,6 +78,7 @@ fn exchange(client: &mut Wire, request: Vec<u8>) -> crate::wire::Message {
 
 #[test]
 fn large_bodies_arrive_whole_and_the_connection_goes_on() {
+    needs_io_uring!();
     let body = pattern(LENGTH);
     let expected = hash(&body);
     let origin = mirror();
@@ -106,7 +107,7 @@ fn large_bodies_arrive_whole_and_the_connection_goes_on() {
 const ENDLESS: usize = 256 << 20;
 
 /// Writes until nobody takes any more; how much was taken is in `written`.
-fn flood(mut stream: std::net::TcpStream, written: &AtomicUsize) {
+fn flood(mut stream: crate::transport::Socket, written: &AtomicUsize) {
     let piece = vec![b'x'; 64 << 10];
     stream.set_write_timeout(Some(Duration::from_millis(1500))).unwrap();
     while written.load(Relaxed) < ENDLESS {
@@ -119,6 +120,7 @@ fn flood(mut stream: std::net::TcpStream, written: &AtomicUsize) {
 
 #[test]
 fn a_client_that_does_not_read_stops_the_origin() {
+    needs_io_uring!();
     let written = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&written);
     let origin = Origin::new(move |wire, _| {
@@ -138,6 +140,7 @@ fn a_client_that_does_not_read_stops_the_origin() {
 
 #[test]
 fn an_origin_that_does_not_read_stops_the_client() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         wire.head();
         thread::sleep(Duration::from_secs(8));
@@ -155,6 +158,7 @@ fn an_origin_that_does_not_read_stops_the_client() {
 
 #[test]
 fn one_byte_chunks_are_no_burden() {
+    needs_io_uring!();
     let origin = mirror();
     let stage = Stage::to(origin.address);
     let mut client = stage.client();
@@ -169,6 +173,7 @@ fn one_byte_chunks_are_no_burden() {
 
 #[test]
 fn both_directions_stream_at_the_same_time() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         let head = wire.head().unwrap();
         assert!(head.contains("chunked"));

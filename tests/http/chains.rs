@@ -29,6 +29,7 @@ fn each(origin: &Origin, case: impl Fn(&Chain)) {
 
 #[test]
 fn a_request_gets_its_answer() {
+    needs_io_uring!();
     each(&Origin::echo(), |chain| {
         let mut client = chain.client();
         assert_eq!(client.ask(get("/hello")).text(), "/hello");
@@ -38,6 +39,7 @@ fn a_request_gets_its_answer() {
 
 #[test]
 fn fields_of_one_hop_are_removed_both_ways() {
+    needs_io_uring!();
     let answer = "HTTP/1.1 200 OK\r\nConnection: X-Foo, keep-alive\r\nX-Foo: 1\r\nX-Bar: 2\r\n\
                   Keep-Alive: 500\r\nProxy-Connection: a\r\nContent-Length: 0\r\n\r\n";
     let origin = Origin::answering(answer);
@@ -58,6 +60,7 @@ fn fields_of_one_hop_are_removed_both_ways() {
 
 #[test]
 fn http_1_0_with_and_without_host() {
+    needs_io_uring!();
     let origin = Origin::echo();
     each(&origin, |chain| {
         for host in ["Host: a.example\r\n", ""] {
@@ -75,6 +78,7 @@ fn http_1_0_with_and_without_host() {
 
 #[test]
 fn the_authority_of_the_target_wins_over_host() {
+    needs_io_uring!();
     let origin = Origin::echo();
     each(&origin, |chain| {
         let request = "GET http://foo.example/x HTTP/1.1\r\nHost: bar.example\r\n\r\n";
@@ -86,6 +90,7 @@ fn the_authority_of_the_target_wins_over_host() {
 
 #[test]
 fn connections_are_upgraded() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         let head = wire.head().unwrap();
         assert!(
@@ -112,6 +117,7 @@ fn connections_are_upgraded() {
 
 #[test]
 fn an_upgrade_to_http_2_is_stripped() {
+    needs_io_uring!();
     let origin = Origin::echo();
     each(&origin, |chain| {
         let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade, http2-settings\r\n\
@@ -124,6 +130,7 @@ fn an_upgrade_to_http_2_is_stripped() {
 
 #[test]
 fn connect_is_refused() {
+    needs_io_uring!();
     let origin = Origin::echo();
     each(&origin, |chain| {
         for request in [
@@ -142,6 +149,7 @@ fn connect_is_refused() {
 
 #[test]
 fn bodies_with_a_length_and_in_chunks() {
+    needs_io_uring!();
     let origin = Origin::echo();
     each(&origin, |chain| {
         let mut client = chain.client();
@@ -157,6 +165,7 @@ fn bodies_with_a_length_and_in_chunks() {
 
 #[test]
 fn requests_without_a_body_get_no_framing_and_an_empty_one_keeps_its() {
+    needs_io_uring!();
     let origin = Origin::answering(ok(""));
     each(&origin, |chain| {
         for method in ["GET", "POST", "PUT", "HEAD", "DELETE"] {
@@ -176,6 +185,7 @@ fn requests_without_a_body_get_no_framing_and_an_empty_one_keeps_its() {
 
 #[test]
 fn answers_without_a_body() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         while let Some(request) = wire.request() {
             let status = &request.target()[1..];
@@ -194,6 +204,7 @@ fn answers_without_a_body() {
 
 #[test]
 fn answers_to_head_have_no_body() {
+    needs_io_uring!();
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 55\r\n\r\n");
     each(&origin, |chain| {
         let mut client = chain.client();
@@ -207,6 +218,7 @@ fn answers_to_head_have_no_body() {
 
 #[test]
 fn an_answer_that_ends_with_its_connection() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         wire.request();
         wire.send("HTTP/1.0 200 OK\r\n\r\nbody till eof");
@@ -223,6 +235,7 @@ fn an_answer_that_ends_with_its_connection() {
 
 #[test]
 fn a_request_whose_origin_is_gone_is_told_so() {
+    needs_io_uring!();
     let nowhere = crate::stage::nowhere();
     let second = Stage::to(nowhere);
     for stage in [Stage::to(nowhere), Stage::to(second.address)] {
@@ -232,6 +245,7 @@ fn a_request_whose_origin_is_gone_is_told_so() {
 
 #[test]
 fn a_client_that_leaves_ends_the_request_at_the_origin() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         wire.request();
         // Ends with the proxy's connection.

@@ -40,6 +40,7 @@ fn cuts(bytes: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 
 #[test]
 fn a_request_that_is_refused_is_refused_however_it_is_cut() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = Stage::on(
         2,
@@ -65,6 +66,7 @@ fn a_request_that_is_refused_is_refused_however_it_is_cut() {
 
 #[test]
 fn a_body_that_is_refused_is_refused_however_it_is_cut() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = Stage::to(origin.address);
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -84,6 +86,7 @@ fn a_body_that_is_refused_is_refused_however_it_is_cut() {
 
 #[test]
 fn a_request_is_forwarded_alike_however_it_is_cut() {
+    needs_io_uring!();
     for_each(FORWARDED.len(), |index| {
         let (bytes, expected) = FORWARDED[index];
         let origin = Origin::answering(ok("answer"));
@@ -124,6 +127,7 @@ fn cutting_origin(answer: &'static [u8]) -> Origin {
 
 #[test]
 fn an_answer_is_the_same_however_it_is_cut() {
+    needs_io_uring!();
     // What comes late behind an answer, of an origin that keeps its connection, cannot be told from
     // the next answer.
     let ends = |bytes: &[u8], reused| {
@@ -154,6 +158,7 @@ fn an_answer_is_the_same_however_it_is_cut() {
 
 #[test]
 fn an_answer_that_is_none_is_none_however_it_is_cut() {
+    needs_io_uring!();
     for_each(BAD_ANSWERS.len(), |index| {
         let (what, bytes) = BAD_ANSWERS[index];
         let origin = cutting_origin(bytes);

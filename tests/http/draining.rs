@@ -53,6 +53,7 @@ fn keep_asking(mut client: Wire, stop: &AtomicBool) -> Tally {
 
 #[test]
 fn a_drain_loses_no_request_and_tells_every_client_to_close() {
+    needs_io_uring!();
     let origin = Origin::answering(ok("answer"));
     let stage = Stage::on(2, http::proxy(Routes::to(cluster("origin", origin.address))));
     let stop = AtomicBool::new(false);
@@ -82,6 +83,7 @@ fn a_drain_loses_no_request_and_tells_every_client_to_close() {
 
 #[test]
 fn a_request_under_way_is_answered_in_a_drain() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         wire.request();
         thread::sleep(Duration::from_millis(400));
@@ -102,6 +104,7 @@ fn a_request_under_way_is_answered_in_a_drain() {
 
 #[test]
 fn routes_are_replaced_under_load_and_no_request_is_lost() {
+    needs_io_uring!();
     let origins = ["one", "two"].map(|name| Origin::answering(ok(name)));
     let clusters =
         [0, 1].map(|index: usize| cluster(["one", "two"][index], origins[index].address));

@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -16,7 +17,7 @@ use evenkeel::{
         self, Routes, Timeouts,
         route::{RetryOn, RetryPolicy, TimeLimit},
     },
-    telemetry::{CodeClass, ResponseFlag},
+    telemetry::{CodeClass, ResponseFlag, access_log::AccessLog},
     upstream::{
         limits::Limits,
         outlier::Outlier,
@@ -68,6 +69,7 @@ fn put(body: &str) -> String {
 
 #[test]
 fn answers_are_retried_by_policy_and_the_last_one_stands() {
+    needs_io_uring!();
     let (origin, asked) = failing(2);
     let stage = retrying(&origin, on_503(2));
     assert_eq!(stage.ask(put("hello")).text(), "hello");
@@ -90,6 +92,7 @@ fn answers_are_retried_by_policy_and_the_last_one_stands() {
 
 #[test]
 fn a_body_that_is_too_long_to_be_kept_is_sent_once() {
+    needs_io_uring!();
     let (origin, asked) = failing(1);
     let stage = retrying(&origin, on_503(2));
     let answer = stage.ask(put(&"x".repeat(20_000)));
@@ -100,6 +103,7 @@ fn a_body_that_is_too_long_to_be_kept_is_sent_once() {
 
 #[test]
 fn a_failed_connection_is_retried_at_another_endpoint() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let builder = settings("origin", &[nowhere(), origin.address])
         .policy(Policy::RoundRobin)
@@ -115,6 +119,7 @@ fn a_failed_connection_is_retried_at_another_endpoint() {
 
 #[test]
 fn a_reset_is_retried_by_policy() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, index| {
         if index > 0 {
             while wire.request().is_some() {
@@ -130,6 +135,7 @@ fn a_reset_is_retried_by_policy() {
 
 #[test]
 fn retries_keep_to_the_budget() {
+    needs_io_uring!();
     let (origin, asked) = failing(usize::MAX);
     let builder = settings("origin", &[origin.address])
         .retry_budget(Some(RetryBudget { percent: 0, least: 0 }));
@@ -157,6 +163,7 @@ fn slow(time: Duration, slow_ones: usize) -> Origin {
 
 #[test]
 fn a_request_that_takes_too_long_is_504_and_its_upstream_connection_is_of_no_use() {
+    needs_io_uring!();
     let origin = slow(Duration::from_millis(600), 1);
     let mut timeouts = Timeouts::default();
     timeouts.request = Some(Duration::from_millis(150));
@@ -180,6 +187,7 @@ fn a_request_that_takes_too_long_is_504_and_its_upstream_connection_is_of_no_use
 
 #[test]
 fn a_try_that_takes_too_long_is_tried_again() {
+    needs_io_uring!();
     let origin = slow(Duration::from_millis(600), 1);
     let mut spec = route("/", "origin");
     spec.route.try_timeout = TimeLimit::After(Duration::from_millis(150));
@@ -197,6 +205,7 @@ fn a_try_that_takes_too_long_is_tried_again() {
 
 #[test]
 fn nothing_that_moves_is_noticed() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         wire.head();
         wire.rest();
@@ -217,6 +226,7 @@ fn nothing_that_moves_is_noticed() {
 
 #[test]
 fn requests_at_a_time_are_limited_over_all_shards() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         while wire.request().is_some() {
             thread::sleep(Duration::from_millis(500));
@@ -239,6 +249,7 @@ fn requests_at_a_time_are_limited_over_all_shards() {
 
 #[test]
 fn connections_and_pending_ones_are_limited() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         while wire.request().is_some() {
             thread::sleep(Duration::from_millis(500));
@@ -262,6 +273,7 @@ fn connections_and_pending_ones_are_limited() {
 
 #[test]
 fn a_failing_endpoint_is_ejected_and_the_last_one_never() {
+    needs_io_uring!();
     let (failing, asked) = failing(usize::MAX);
     let well = Origin::echo();
     let outlier = Outlier { consecutive_failures: 3, ..Outlier::default() };
@@ -283,6 +295,7 @@ fn a_failing_endpoint_is_ejected_and_the_last_one_never() {
 
 #[test]
 fn an_endpoint_that_never_answers_in_time_is_ejected() {
+    needs_io_uring!();
     let silent = Origin::new(|wire, _| drop(wire.rest()));
     let well = Origin::echo();
     let outlier = Outlier { consecutive_failures: 2, ..Outlier::default() };
@@ -298,6 +311,7 @@ fn an_endpoint_that_never_answers_in_time_is_ejected() {
 
 #[test]
 fn clients_are_told_what_is_wrong() {
+    needs_io_uring!();
     let refused = Stage::to(nowhere());
     let answer = refused.ask(get("/"));
     assert_eq!((answer.status(), answer.closes()), (503, false));
@@ -327,6 +341,7 @@ fn clients_are_told_what_is_wrong() {
 
 #[test]
 fn a_connection_that_cannot_be_made_in_time_is_given_up() {
+    needs_io_uring!();
     // A queue that is full answers no handshake.
     let full = TcpListener::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&full).listen(0).unwrap();
@@ -342,4 +357,27 @@ fn a_connection_that_cannot_be_made_in_time_is_given_up() {
     assert_eq!(stage.ask(get("/")).status(), 503);
     stage.counted(CodeClass::ServerError, ResponseFlag::UpstreamConnectionFailure, 1);
     stage.is_quiet();
+}
+
+#[test]
+fn the_log_of_a_request_without_an_answer_has_nothing_of_the_one_before() {
+    needs_io_uring!();
+    let answer = "HTTP/1.1 200 OK\r\nX-From: first\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::answering(answer);
+    let (sender, lines) = mpsc::channel();
+    let log = AccessLog::to(move |lines: &[u8]| {
+        sender.send(lines.to_vec()).map_err(std::io::Error::other)
+    });
+    let log = log.unwrap().format("%RESPONSE_CODE% %RESP(X-FROM)%".parse().unwrap());
+    let specs = vec![route("/up", "up"), route("/down", "down")];
+    let clusters = [cluster("up", origin.address), cluster("down", nowhere())];
+    let stage = Stage::serving(http::proxy(routes(specs, clusters)).access_log(log));
+    let mut client = stage.client();
+    assert_eq!(client.ask(get("/up")).status(), 200);
+    assert_eq!(client.ask(get("/down")).status(), 503);
+    let mut written = Vec::new();
+    while written.iter().filter(|byte| **byte == b'\n').count() < 2 {
+        written.extend(lines.recv_timeout(Duration::from_secs(20)).unwrap());
+    }
+    assert_eq!(String::from_utf8(written).unwrap(), "200 first\n503 -\n");
 }

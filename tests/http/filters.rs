@@ -109,6 +109,7 @@ fn directed(origin: &Origin, timeouts: Timeouts) -> (Stage, Director) {
 
 #[test]
 fn a_filter_answers_changes_and_chooses() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let (stage, director) = directed(&origin, Timeouts::default());
     let mut client = stage.client();
@@ -132,6 +133,7 @@ fn a_filter_answers_changes_and_chooses() {
 
 #[test]
 fn a_filter_sees_bodies_without_their_framing() {
+    needs_io_uring!();
     let origin = Origin::answering(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nans\r\n3\r\nwer\r\n0\r\n\r\n",
     );
@@ -144,6 +146,7 @@ fn a_filter_sees_bodies_without_their_framing() {
 
 #[test]
 fn a_filter_is_told_of_an_end_whatever_it_is() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| drop(wire.rest()));
     let mut timeouts = Timeouts::default();
     timeouts.request = Some(Duration::from_millis(300));
@@ -182,6 +185,7 @@ fn a_filter_is_told_why_the_upstream_could_not_be_reached() {
 
 #[test]
 fn two_filters_see_requests_in_order_and_answers_in_reverse() {
+    needs_io_uring!();
     #[derive(Clone)]
     struct Named(&'static str);
     impl Filter for Named {

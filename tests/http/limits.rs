@@ -28,6 +28,7 @@ fn rejected(stage: &Stage, reason: HttpReject) -> u64 {
 
 #[test]
 fn what_is_too_long_gets_the_status_for_it() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = limited(&origin);
     let long = "x".repeat(5000);
@@ -56,6 +57,7 @@ fn what_is_too_long_gets_the_status_for_it() {
 
 #[test]
 fn a_chunked_body_that_is_too_long_never_ends_at_the_origin() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = limited(&origin);
     let mut client = stage.client();
@@ -74,6 +76,7 @@ fn a_chunked_body_that_is_too_long_never_ends_at_the_origin() {
 
 #[test]
 fn a_hundred_heads_that_drip_are_cut_off_in_time() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = limited(&origin);
     let mut clients: Vec<_> = (0..100).map(|_| stage.client()).collect();
@@ -103,6 +106,7 @@ fn a_hundred_heads_that_drip_are_cut_off_in_time() {
 
 #[test]
 fn a_connection_that_has_only_sent_an_empty_line_is_closed_without_a_word() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = limited(&origin);
     let mut client = stage.client();

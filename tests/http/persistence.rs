@@ -18,6 +18,7 @@ use crate::stage::{Origin, Stage, cluster, eventually, get, ok, route, routes};
 
 #[test]
 fn a_connection_is_kept_and_closed_as_the_client_says() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = Stage::to(origin.address);
     let mut client = stage.client();
@@ -42,6 +43,7 @@ fn a_connection_is_kept_and_closed_as_the_client_says() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
+    needs_io_uring!();
     // The later a request, the sooner it is answered.
     let origin = Origin::new(|wire, _| {
         while let Some(request) = wire.request() {
@@ -88,6 +90,7 @@ fn pipeline(stage: &Stage, requests: usize) {
 
 #[test]
 fn very_many_pipelined_requests_are_answered() {
+    needs_io_uring!();
     let stage = Stage::serving(http::proxy(responding(b"ok")));
     pipeline(&stage, 50_000);
     stage.counted(CodeClass::Success, ResponseFlag::None, 50_000);
@@ -95,13 +98,15 @@ fn very_many_pipelined_requests_are_answered() {
 }
 
 #[test]
-#[ignore = "it takes a minute without optimization"]
+#[ignore = "it takes a minute without optimization; .ci/run has it with"]
 fn a_million_pipelined_requests_are_answered() {
+    needs_io_uring!();
     pipeline(&Stage::serving(http::proxy(responding(b"ok"))), 1_000_000);
 }
 
 #[test]
 fn a_client_that_never_reads_is_not_read_from_for_ever() {
+    needs_io_uring!();
     // More than the kernel holds of both connections.
     const MOST: usize = 48 << 20;
     let padding = "x".repeat(1000);
@@ -128,6 +133,7 @@ fn a_client_that_never_reads_is_not_read_from_for_ever() {
 
 #[test]
 fn an_answer_before_the_body_is_the_last_and_the_body_is_no_request() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         wire.head();
         wire.send(ok("early"));
@@ -152,6 +158,7 @@ fn an_answer_before_the_body_is_the_last_and_the_body_is_no_request() {
 
 #[test]
 fn an_expectation_is_forwarded_and_so_is_what_comes_of_it() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         while let Some(head) = wire.head() {
             assert!(head.contains("\r\nExpect: 100-continue\r\n"), "{head}");
@@ -188,6 +195,7 @@ fn an_expectation_is_forwarded_and_so_is_what_comes_of_it() {
 
 #[test]
 fn an_answer_of_the_proxys_own_keeps_the_connection_if_the_body_is_here() {
+    needs_io_uring!();
     let stage = Stage::serving(http::proxy(responding(b"ok")));
     let mut client = stage.client();
     let whole = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
@@ -204,6 +212,7 @@ fn an_answer_of_the_proxys_own_keeps_the_connection_if_the_body_is_here() {
 
 #[test]
 fn idle_connections_and_old_ones_are_closed() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let mut timeouts = Timeouts::default();
     timeouts.idle = Some(Duration::from_millis(300));
@@ -225,6 +234,7 @@ fn idle_connections_and_old_ones_are_closed() {
 
 #[test]
 fn a_client_that_takes_its_time_gets_all_of_a_last_answer() {
+    needs_io_uring!();
     // More than the kernel holds.
     const LENGTH: usize = 16 << 20;
     let stage = Stage::serving(http::proxy(responding(&vec![b'x'; LENGTH])));
@@ -248,6 +258,7 @@ fn a_client_that_takes_its_time_gets_all_of_a_last_answer() {
 
 #[test]
 fn bytes_are_counted_on_both_sides() {
+    needs_io_uring!();
     let origin = Origin::answering(ok("answer"));
     let stage = Stage::to(origin.address);
     let mut client = stage.client();
@@ -268,6 +279,7 @@ fn bytes_are_counted_on_both_sides() {
 
 #[test]
 fn routes_answer_and_redirect() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let mut rewritten = route("/old", "origin");
     rewritten.route.rewrite.path = Some(http::route::PathChange::prefix("/new"));
@@ -284,6 +296,7 @@ fn routes_answer_and_redirect() {
 
 #[test]
 fn a_client_that_leaves_a_silent_stream_is_noticed() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         wire.request();
         wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n");

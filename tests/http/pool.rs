@@ -1,9 +1,11 @@
 //! Upstream connections that wait for another request.
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -19,6 +21,7 @@ use evenkeel::{
 };
 
 use crate::{
+    alone::{is_alone, run_alone},
     stage::{Origin, Stage, build, eventually, get, ok, settings},
     wire::Wire,
 };
@@ -35,6 +38,7 @@ fn pooled(stage: &Stage) -> i64 {
 
 #[test]
 fn a_connection_is_used_again_by_whoever_comes() {
+    needs_io_uring!();
     let origin = Origin::new(number);
     let stage = Stage::to(origin.address);
     for _ in 0..10 {
@@ -46,6 +50,7 @@ fn a_connection_is_used_again_by_whoever_comes() {
 
 #[test]
 fn the_one_that_was_used_last_is_used_first() {
+    needs_io_uring!();
     // Answers when both requests are there, the first connection before the second.
     let origin = Origin::new(|wire, index| {
         while let Some(request) = wire.request() {
@@ -84,6 +89,7 @@ fn after_the_first_answer(then: impl Fn(&mut Wire) + Clone + Send + 'static) -> 
 
 #[test]
 fn one_that_the_origin_has_closed_or_written_to_is_not_used() {
+    needs_io_uring!();
     let closes = after_the_first_answer(|_| {});
     let writes = after_the_first_answer(|wire| {
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
@@ -118,6 +124,7 @@ fn closes_on_the_second() -> Origin {
 
 #[test]
 fn what_meets_a_closing_connection_is_sent_again_once_if_it_may_be() {
+    needs_io_uring!();
     for (request, again) in [
         (get("/"), true),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(), true),
@@ -149,6 +156,7 @@ fn what_meets_a_closing_connection_is_sent_again_once_if_it_may_be() {
 
 #[test]
 fn it_is_sent_again_once_and_not_for_ever() {
+    needs_io_uring!();
     // Every connection closes without an answer once it has been used.
     let origin = Origin::new(|wire, index| {
         wire.request();
@@ -166,6 +174,7 @@ fn it_is_sent_again_once_and_not_for_ever() {
 
 #[test]
 fn idle_connections_are_closed_in_time_each_by_its_clusters() {
+    needs_io_uring!();
     let stage_with = |origin: &Origin, idle: fn(ClusterBuilder) -> ClusterBuilder| {
         Stage::of_cluster(idle(settings("origin", &[origin.address])))
     };
@@ -252,6 +261,7 @@ fn an_idle_connection_gives_way_to_another_shard() {
 
 #[test]
 fn a_connection_that_carried_much_is_pooled_and_watched_like_any_other() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, index| {
         wire.request();
         wire.send(ok(vec![b'x'; 4 << 20]));
@@ -268,4 +278,33 @@ fn a_connection_that_carried_much_is_pooled_and_watched_like_any_other() {
     let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
     assert_eq!(client.ask(post).body.len(), 4 << 20);
     assert_eq!(client.ask(get("/")).text(), "1");
+}
+
+/// The rings that this process has.
+fn rings() -> usize {
+    let files = fs::read_dir("/proc/self/fd").unwrap();
+    let targets = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    targets.filter(|target| target.to_string_lossy().contains("[io_uring]")).count()
+}
+
+#[test]
+fn a_proxy_that_ends_takes_along_what_its_pools_hold() {
+    needs_io_uring!();
+    if !is_alone() {
+        return run_alone("pool::a_proxy_that_ends_takes_along_what_its_pools_hold");
+    }
+    let (ended, end) = mpsc::channel();
+    let origin = Origin::new(move |wire, _| {
+        while wire.request().is_some() {
+            wire.send(ok("once"));
+        }
+        ended.send(()).unwrap();
+    });
+    // It would be kept for ever.
+    let stage = Stage::of_cluster(settings("origin", &[origin.address]).pool_idle(None));
+    assert_eq!(stage.ask(get("/")).status(), 200);
+    assert_ne!(rings(), 0);
+    drop(stage);
+    end.recv_timeout(Duration::from_secs(20)).expect("the end of the idle connection");
+    assert_eq!(rings(), 0, "rings of shards that have ended");
 }

@@ -16,6 +16,7 @@ const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
 fn what_is_no_request_is_refused_and_nothing_of_it_forwarded() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = Stage::to(origin.address);
     for (what, bytes, status) in REFUSED {
@@ -38,6 +39,7 @@ fn what_is_no_request_is_refused_and_nothing_of_it_forwarded() {
 
 #[test]
 fn what_is_no_chunked_body_is_refused_and_never_complete_at_the_origin() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = Stage::to(origin.address);
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -59,6 +61,7 @@ fn what_is_no_chunked_body_is_refused_and_never_complete_at_the_origin() {
 
 #[test]
 fn extensions_of_chunks_are_limited_in_all() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = Stage::to(origin.address);
     let mut client = stage.client();
@@ -71,6 +74,7 @@ fn extensions_of_chunks_are_limited_in_all() {
 
 #[test]
 fn what_is_a_request_is_forwarded_in_canonical_form() {
+    needs_io_uring!();
     for (bytes, expected) in FORWARDED {
         let origin = Origin::answering(ok("answer"));
         let stage = Stage::to(origin.address);
@@ -85,6 +89,7 @@ fn what_is_a_request_is_forwarded_in_canonical_form() {
 
 #[test]
 fn all_of_them_in_a_row_are_forwarded_one_by_one() {
+    needs_io_uring!();
     let origin = Origin::answering(ok("answer"));
     let stage = Stage::to(origin.address);
     let mut client = stage.client();
@@ -108,6 +113,7 @@ fn all_of_them_in_a_row_are_forwarded_one_by_one() {
 
 #[test]
 fn what_is_said_of_the_client_is_what_the_policy_says() {
+    needs_io_uring!();
     let origin = Origin::answering(ok(""));
     let came =
         "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Request-Id: mine\r\n\r\n";
@@ -131,6 +137,7 @@ fn what_is_said_of_the_client_is_what_the_policy_says() {
 
 #[test]
 fn an_answer_of_the_proxys_own_names_the_reason_and_the_request() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = Stage::to(origin.address);
     let refused = stage.ask("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
@@ -155,6 +162,7 @@ fn an_answer_of_the_proxys_own_names_the_reason_and_the_request() {
 
 #[test]
 fn a_client_that_leaves_in_the_middle_of_a_head_leaves_nothing_behind() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = Stage::to(origin.address);
     let head = get("/");
@@ -170,6 +178,7 @@ fn a_client_that_leaves_in_the_middle_of_a_head_leaves_nothing_behind() {
 
 #[test]
 fn a_request_whose_body_is_cut_off_never_ends_at_the_origin() {
+    needs_io_uring!();
     let origin = Origin::echo();
     let stage = Stage::to(origin.address);
     for framing in

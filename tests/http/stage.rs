@@ -23,7 +23,7 @@ use evenkeel::{
 };
 
 use crate::{
-    kernel,
+    kernel, transport,
     wire::{Seen, Wire},
 };
 
@@ -46,7 +46,9 @@ impl Origin {
                 let bytes = Seen::default();
                 seen.lock().unwrap().push(Arc::clone(&bytes));
                 let script = script.clone();
-                thread::spawn(move || script(&mut Wire::new(stream, bytes), number));
+                thread::spawn(move || {
+                    script(&mut Wire::new(transport::accept(stream), bytes), number)
+                });
             }
         });
         origin
@@ -108,7 +110,7 @@ pub(crate) fn nowhere() -> SocketAddr {
 
 /// The settings of a cluster with these endpoints.
 pub(crate) fn settings(name: &str, origins: &[SocketAddr]) -> ClusterBuilder {
-    let builder = ClusterSettings::builder(name);
+    let builder = transport::upstream(ClusterSettings::builder(name));
     origins.iter().fold(builder, |builder, origin| builder.endpoint(&origin.to_string()))
 }
 
@@ -159,7 +161,8 @@ impl Stage {
     }
 
     pub(crate) fn on(shards: usize, web: impl ServiceFactory) -> Stage {
-        let listener = Listener::bind("127.0.0.1:0").unwrap().named("web").serve(web);
+        let listener = Listener::bind("127.0.0.1:0").unwrap().named("web");
+        let listener = listener.serve(transport::serve(web));
         let builder = Proxy::builder().capabilities(kernel::capabilities()).shards(shards);
         let proxy = builder.listener(listener).start().unwrap();
         let address = proxy.local_addr("web").unwrap();
@@ -218,9 +221,10 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// What an origin has seen without the fields that the proxy adds to each request, each of which
 /// must be there once in every head.
 pub(crate) fn without_added(seen: &str) -> String {
+    let scheme = format!("X-Forwarded-Proto: {}\r\n", transport::SCHEME);
     let is_added = |line: &str| {
         line == "X-Forwarded-For: 127.0.0.1\r\n"
-            || line == "X-Forwarded-Proto: http\r\n"
+            || line == scheme
             || line.strip_prefix("X-Request-Id: ").is_some_and(|id| id.len() == 36 + 2)
     };
     let lines: Vec<&str> = seen.split_inclusive("\r\n").collect();

@@ -27,6 +27,7 @@ fn chat(wire: &mut Wire) {
 
 #[test]
 fn bytes_go_both_ways_after_a_101_also_those_that_came_early() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         assert!(wire.head().unwrap().contains("Upgrade: WebSocket\r\n"));
         std::thread::sleep(Duration::from_millis(30));
@@ -83,6 +84,7 @@ fn a_tunnel_ends_by_its_own_timeouts() {
 
 #[test]
 fn early_bytes_are_the_next_request_if_the_origin_does_not_switch() {
+    needs_io_uring!();
     let origin = Origin::new(|wire, _| {
         while let Some(request) = wire.request() {
             wire.send(ok(request.target()));
@@ -101,6 +103,7 @@ fn early_bytes_are_the_next_request_if_the_origin_does_not_switch() {
 
 #[test]
 fn a_200_with_upgrade_is_no_upgrade() {
+    needs_io_uring!();
     let answer = "HTTP/1.1 200 OK\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nno";
     let origin = Origin::answering(answer);
     let stage = Stage::to(origin.address);
@@ -112,6 +115,7 @@ fn a_200_with_upgrade_is_no_upgrade() {
 
 #[test]
 fn another_protocol_than_was_asked_for_is_502() {
+    needs_io_uring!();
     let origin = Origin::answering(SWITCHES.replace("websocket", "other"));
     let stage = Stage::to(origin.address);
     assert_eq!(stage.ask(ASKS).status(), 502);

@@ -1,12 +1,14 @@
-//! One end of a connection, on a blocking socket: what arrives is kept byte for byte, and read as
+//! One end of a connection, on a blocking socket of either transport: what arrives is kept byte for byte, and read as
 //! HTTP/1.1 by a reader that knows nothing of the library's.
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
+
+use crate::transport::{self, Socket};
 
 /// A busy machine is no failure.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) type Seen = Arc<Mutex<Vec<u8>>>;
 
 pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Socket,
     unread: Vec<u8>,
     seen: Seen,
 }
@@ -64,10 +66,10 @@ pub(crate) fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
 
 impl Wire {
     pub(crate) fn connect(address: SocketAddr) -> Wire {
-        Wire::new(TcpStream::connect(address).unwrap(), Arc::default())
+        Wire::new(transport::connect(address), Arc::default())
     }
 
-    pub(crate) fn new(stream: TcpStream, seen: Seen) -> Wire {
+    pub(crate) fn new(stream: Socket, seen: Seen) -> Wire {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -80,12 +82,12 @@ impl Wire {
     }
 
     pub(crate) fn finish(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        transport::finish(&mut self.stream);
     }
 
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        transport::reset(self.stream);
     }
 
     /// Receives once. 0 at the end, be it an orderly one or not.

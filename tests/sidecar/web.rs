@@ -33,7 +33,7 @@ impl Message {
     }
 
     /// Reads one whose body has a length. `None`: the connection has ended instead.
-    fn read(from: &mut impl BufRead) -> Option<Message> {
+    pub(crate) fn read(from: &mut impl BufRead) -> Option<Message> {
         let mut next = || {
             let mut line = String::new();
             from.read_line(&mut line).ok().filter(|read| *read > 0)?;

@@ -4,12 +4,14 @@
 
 use super::{
     address::{CpuList, Source},
-    draft::{ClusterDraft, Draft, EndpointDraft, ListenerDraft, RouteDraft, TimeoutsDraft},
+    check::HTTP,
+    draft::{ClusterDraft, Draft, EndpointDraft, ListenerDraft, RouteDraft, TlsDraft, Users},
     schema::{
-        AccessLog, AccessLogFormat, Balance, Cluster, Config, ConnectionOptions, Destination,
-        Direction, Endpoint, Fallback, HttpOptions, HttpTimeouts, Interception, Listener,
-        ListenerTimeouts, LogFormat, LogSink, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn,
-        ProxyHeaderOut, Route, Routing, Shards, Target, Unmatched,
+        AccessLog, AccessLogFormat, Balance, Cluster, ClusterMode, ClusterTls, Config,
+        ConnectionOptions, Destination, Direction, Endpoint, Fallback, HttpOptions, HttpTimeouts,
+        Interception, Listener, ListenerMode, ListenerTimeouts, ListenerTls, LogFormat, LogSink,
+        Own, Passthrough, Pin, Policy, Protocol, ProxyHeaderIn, ProxyHeaderOut, Route, Routing,
+        Shards, Target, Terminated, Trust, Unmatched,
     },
 };
 
@@ -22,6 +24,11 @@ pub(super) fn build(draft: Draft<'_>, via: &[Option<usize>]) -> Option<Config> {
             listeners.push(listener(accepting, hang_here.map(|(destination, _)| destination))?);
         }
     }
+    let users = |cluster: &ClusterDraft<'_>| {
+        cluster.name.as_deref().map(|name| draft.users(name)).unwrap_or_default()
+    };
+    let users: Vec<_> = draft.clusters.iter().map(users).collect();
+    let clusters = draft.clusters.into_iter().zip(users);
     Some(Config {
         shards: shards(draft.shards, draft.cpus),
         pin: draft.pin.unwrap_or(Pin::Auto),
@@ -40,7 +47,7 @@ pub(super) fn build(draft: Draft<'_>, via: &[Option<usize>]) -> Option<Config> {
             .enumerate()
             .map(|(index, draft)| route(draft, index))
             .collect::<Option<_>>()?,
-        clusters: draft.clusters.into_iter().map(cluster).collect::<Option<_>>()?,
+        clusters: clusters.map(|(draft, users)| cluster(draft, users)).collect::<Option<_>>()?,
     })
 }
 
@@ -80,7 +87,7 @@ fn listener<'l, 'd: 'l>(
         direction,
         routing,
         proxy_protocol: draft.proxy_protocol.unwrap_or(ProxyHeaderIn::Off),
-        connections: connections(draft),
+        connections: connections(draft)?,
     })
 }
 
@@ -93,18 +100,82 @@ fn destination(draft: &ListenerDraft<'_>, of_listener: Passthrough) -> Option<De
         pattern: draft.pattern?,
         target,
         passthrough,
-        connections: connections(draft),
+        connections: connections(draft)?,
     })
 }
 
-fn connections(draft: &ListenerDraft<'_>) -> ConnectionOptions {
-    ConnectionOptions {
+fn connections(draft: &ListenerDraft<'_>) -> Option<ConnectionOptions> {
+    let tls = match &draft.tls {
+        Some(tls) if tls.mode != Some(ListenerMode::Off) => {
+            Some(listener_tls(tls, protocol(draft))?)
+        }
+        _ => None,
+    };
+    Some(ConnectionOptions {
         protocol: protocol(draft),
         max_connections: draft.max_connections,
         access_log: access_log(draft),
-        timeouts: timeouts(&draft.timeouts, protocol(draft)),
+        timeouts: timeouts(draft, tls.as_ref()),
         http: http(draft),
+        tls,
+    })
+}
+
+/// `None` where it is off, or something is missing.
+pub(super) fn listener_tls(
+    draft: &TlsDraft<'_, ListenerMode>,
+    protocol: Protocol,
+) -> Option<ListenerTls> {
+    let terminated = || {
+        Some(Terminated {
+            own: own(draft)?,
+            clients: trust(draft),
+            alpn: alpn(draft, protocol.may_be_http()),
+        })
+    };
+    Some(match draft.mode.unwrap_or(ListenerMode::Strict) {
+        ListenerMode::Off => return None,
+        ListenerMode::Passthrough => ListenerTls::Passthrough,
+        ListenerMode::Simple => ListenerTls::Simple(terminated()?),
+        mode => {
+            let terminated = terminated()?;
+            terminated.clients.as_ref()?;
+            match mode {
+                ListenerMode::Permissive => ListenerTls::Permissive(terminated),
+                _ => ListenerTls::Strict(terminated),
+            }
+        }
+    })
+}
+
+/// `None` where it is off, or something is missing.
+pub(super) fn cluster_tls(draft: &TlsDraft<'_, ClusterMode>, users: Users) -> Option<ClusterTls> {
+    let mode = draft.mode.unwrap_or(ClusterMode::Mutual);
+    let own = match mode {
+        ClusterMode::Off => return None,
+        ClusterMode::Simple => None,
+        ClusterMode::Mutual => Some(own(draft)?),
+    };
+    let servers = trust(draft)?;
+    if draft.sni.is_none() && servers.peers.is_none() {
+        return None;
     }
+    let alpn = alpn(draft, users.http && !users.relay);
+    Some(ClusterTls { mode, own, servers, sni: draft.sni.clone(), alpn })
+}
+
+fn own<M>(draft: &TlsDraft<'_, M>) -> Option<Own> {
+    Some(Own { certificate: draft.certificate.clone()?, key: draft.key.clone()? })
+}
+
+fn trust<M>(draft: &TlsDraft<'_, M>) -> Option<Trust> {
+    let roots = draft.roots.clone()?;
+    Some(Trust { roots, peers: draft.peers.clone(), crl: draft.crl.clone() })
+}
+
+fn alpn<M>(draft: &TlsDraft<'_, M>, http: bool) -> Vec<String> {
+    let default = || if http { vec![HTTP.to_owned()] } else { Vec::new() };
+    draft.alpn.clone().unwrap_or_else(default)
 }
 
 fn protocol(draft: &ListenerDraft<'_>) -> Protocol {
@@ -133,7 +204,8 @@ fn http(draft: &ListenerDraft<'_>) -> Option<HttpOptions> {
     protocol(draft).may_be_http().then(|| written.unwrap_or_default())
 }
 
-fn timeouts(draft: &TimeoutsDraft<'_>, protocol: Protocol) -> ListenerTimeouts {
+fn timeouts(listener: &ListenerDraft<'_>, tls: Option<&ListenerTls>) -> ListenerTimeouts {
+    let (draft, protocol) = (&listener.timeouts, protocol(listener));
     let http = HttpTimeouts::default();
     let http = HttpTimeouts {
         head: draft.head.unwrap_or(http.head),
@@ -145,12 +217,15 @@ fn timeouts(draft: &TimeoutsDraft<'_>, protocol: Protocol) -> ListenerTimeouts {
         Protocol::Tcp => Some(Some(ListenerTimeouts::IDLE)),
         Protocol::Http | Protocol::Auto => None,
     });
+    let detects = protocol == Protocol::Auto || matches!(tls, Some(ListenerTls::Permissive(_)));
     let detect = draft.detect.unwrap_or(ListenerTimeouts::DETECT);
+    let handshake = draft.handshake.unwrap_or(ListenerTimeouts::HANDSHAKE);
     ListenerTimeouts {
         idle,
         half_close: draft.half_close.unwrap_or(Some(ListenerTimeouts::HALF_CLOSE)),
         http: protocol.may_be_http().then_some(http),
-        detect: (protocol == Protocol::Auto).then_some(detect),
+        detect: detects.then_some(detect),
+        handshake: tls.map(|_| handshake),
     }
 }
 
@@ -185,7 +260,11 @@ fn passthrough(draft: &ListenerDraft<'_>, default: Passthrough) -> Passthrough {
     Passthrough { source, mark: draft.mark.unwrap_or(default.mark) }
 }
 
-fn cluster(draft: ClusterDraft<'_>) -> Option<Cluster> {
+fn cluster(draft: ClusterDraft<'_>, users: Users) -> Option<Cluster> {
+    let tls = match &draft.tls {
+        Some(tls) if tls.mode != Some(ClusterMode::Off) => Some(cluster_tls(tls, users)?),
+        _ => None,
+    };
     let endpoint = |draft: EndpointDraft| Endpoint { address: draft.address, weight: draft.weight };
     let endpoints: Vec<_> = draft.endpoints.into_iter().map(endpoint).collect();
     if endpoints.is_empty() {
@@ -203,5 +282,6 @@ fn cluster(draft: ClusterDraft<'_>) -> Option<Cluster> {
         outlier: draft.outlier,
         retry: draft.retry,
         health: draft.health,
+        tls,
     })
 }

@@ -7,6 +7,7 @@
 mod cluster;
 mod listener;
 mod route;
+mod tls;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::Path, time::Duration};
 
@@ -15,14 +16,15 @@ use tracing_subscriber::EnvFilter;
 
 pub(super) use self::{
     cluster::{ClusterDraft, EndpointDraft},
-    listener::{ListenerDraft, TimeoutsDraft},
+    listener::ListenerDraft,
     route::RouteDraft,
+    tls::TlsDraft,
 };
 use super::{
     address::{CpuList, Source, socket_address},
     keys,
     problem::Findings,
-    schema::{Balance, ClusterSource, Drain, Limits, LogFormat, Pin},
+    schema::{Balance, ClusterSource, Drain, Limits, LogFormat, Pin, Protocol, Target},
     section::Section,
     value::{choice_of, duration, kind, limit, number, size, text},
 };
@@ -80,10 +82,40 @@ impl<'d> Draft<'d> {
             clusters: root
                 .tables("cluster", &keys::CLUSTER, findings)
                 .into_iter()
-                .map(|section| ClusterDraft::read(section, findings))
+                .map(|section| ClusterDraft::read(section, directory, findings))
                 .collect(),
             root,
         }
+    }
+}
+
+/// Who forwards to a cluster.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Users {
+    pub(super) http: bool,
+    pub(super) relay: bool,
+}
+
+impl Draft<'_> {
+    /// Who forwards to the cluster of this name.
+    pub(super) fn users(&self, cluster: &str) -> Users {
+        let mut users = Users::default();
+        let target = Target::Cluster(cluster.to_owned());
+        for listener in self.listeners.iter().filter(|it| it.cluster.as_ref() == Some(&target)) {
+            let protocol = listener.protocol.unwrap_or(Protocol::Tcp);
+            users.http |= protocol.may_be_http();
+            users.relay |= protocol.may_be_tcp();
+        }
+        for route in &self.routes {
+            if route.action.clusters.iter().any(|(name, _)| name == cluster) {
+                let by_name = self.listeners.iter().any(|listener| {
+                    listener.name == route.listener && listener.passes_tls_through()
+                });
+                users.http |= !by_name;
+                users.relay |= by_name;
+            }
+        }
+        users
     }
 }
 

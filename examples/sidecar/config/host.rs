@@ -15,6 +15,8 @@ pub(crate) struct Host {
     pub(crate) network_admin: bool,
     /// The CPUs that the process may run on; empty if that is not known.
     pub(crate) cpus: Vec<usize>,
+    /// Whether the files of certificates and keys are here, and so can be looked at.
+    pub(crate) certificates: bool,
 }
 
 impl Host {
@@ -30,7 +32,8 @@ impl Host {
         let network_admin = rustix::thread::capabilities(None)
             .map_or(true, |sets| sets.effective.intersects(either));
         // Only an own address can be bound, whatever interface, namespace or route makes it so.
-        Self { own_address: |ip| UdpSocket::bind((ip, 0)).is_ok(), network_admin, cpus }
+        let own_address = |ip| UdpSocket::bind((ip, 0)).is_ok();
+        Self { own_address, network_admin, cpus, certificates: true }
     }
 
     pub(super) fn owns(&self, ip: IpAddr) -> bool {

@@ -6,14 +6,12 @@ use std::fmt;
 /// What a key or value needs that this build does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Feature {
-    Tls,
     Epoll,
 }
 
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Tls => "TLS",
             Self::Epoll => "the epoll driver",
         })
     }
@@ -71,9 +69,9 @@ pub(super) static LIMITS: Keys = whole("[limits]", &["connections", "connections
 
 pub(super) static DRAIN: Keys = whole("[drain]", &["keep_accepting", "deadline"]);
 
-pub(super) static LISTENER: Keys = Keys {
-    section: "[[listener]]",
-    built: &[
+pub(super) static LISTENER: Keys = whole(
+    "[[listener]]",
+    &[
         "name",
         "bind",
         "match",
@@ -93,17 +91,19 @@ pub(super) static LISTENER: Keys = Keys {
         "access_log_only",
         "timeouts",
         "http",
+        "tls",
     ],
-    later: &[("tls", Feature::Tls)],
-};
+);
 
 pub(super) static ACCESS_LOG_ONLY: Keys = whole("`access_log_only`", &["errors", "slower_than"]);
 
-pub(super) static LISTENER_TIMEOUTS: Keys = Keys {
-    section: "[listener.timeouts]",
-    built: &["idle", "half_close", "head", "request", "stream_idle", "max_age", "detect"],
-    later: &[("handshake", Feature::Tls)],
-};
+pub(super) static LISTENER_TIMEOUTS: Keys = whole(
+    "[listener.timeouts]",
+    &["idle", "half_close", "head", "request", "stream_idle", "max_age", "detect", "handshake"],
+);
+
+pub(super) static LISTENER_TLS: Keys =
+    whole("[listener.tls]", &["mode", "certificate", "key", "roots", "peers", "crl", "alpn"]);
 
 pub(super) static LISTENER_HTTP: Keys = whole(
     "[listener.http]",
@@ -147,9 +147,9 @@ pub(super) static HEADER_CHANGES: Keys =
 
 pub(super) static ROUTE_RETRY: Keys = whole("[route.retry]", &["attempts", "statuses", "on"]);
 
-pub(super) static CLUSTER: Keys = Keys {
-    section: "[[cluster]]",
-    built: &[
+pub(super) static CLUSTER: Keys = whole(
+    "[[cluster]]",
+    &[
         "name",
         "endpoints",
         "policy",
@@ -161,9 +161,12 @@ pub(super) static CLUSTER: Keys = Keys {
         "outlier",
         "retry",
         "health",
+        "tls",
     ],
-    later: &[("tls", Feature::Tls)],
-};
+);
+
+pub(super) static CLUSTER_TLS: Keys =
+    whole("[cluster.tls]", &["mode", "certificate", "key", "roots", "sni", "peers", "crl", "alpn"]);
 
 pub(super) static CLUSTER_TIMEOUTS: Keys = whole("[cluster.timeouts]", &["connect", "pool_idle"]);
 
@@ -192,15 +195,17 @@ const fn whole(section: &'static str, built: &'static [&'static str]) -> Keys {
 
 /// Every kind of section, to find the one in which a misplaced key belongs. The first that has it is
 /// named, so those come first whose keys are theirs alone.
-pub(super) static SECTIONS: [&Keys; 21] = [
+pub(super) static SECTIONS: [&Keys; 23] = [
     &ROOT,
     &LIMITS,
     &DRAIN,
     &LISTENER,
     &LISTENER_TIMEOUTS,
     &LISTENER_HTTP,
+    &LISTENER_TLS,
     &ACCESS_LOG_ONLY,
     &CLUSTER,
+    &CLUSTER_TLS,
     &CLUSTER_TIMEOUTS,
     &CLUSTER_LIMITS,
     &OUTLIER,

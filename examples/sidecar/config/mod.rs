@@ -27,6 +27,7 @@ mod reload;
 mod route;
 pub(crate) mod schema;
 mod section;
+mod tls;
 mod value;
 mod written;
 

@@ -7,6 +7,7 @@ mod cluster;
 pub(crate) mod http;
 mod listener;
 mod route;
+mod tls;
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
@@ -26,6 +27,7 @@ pub(crate) use self::{
         HeaderChanges, HeaderMap, PathRule, Redirect, Respond, RetryOn, Rewrite, Route,
         RouteAction, RouteRetry, Scheme, WeightedCluster,
     },
+    tls::{ClusterMode, ClusterTls, ListenerMode, ListenerTls, Own, Roots, Terminated, Trust},
 };
 use super::{address::CpuList, value::choice, written};
 
@@ -66,7 +68,7 @@ pub(crate) struct Config {
 
 impl Config {
     /// The configuration as a JSON object with the keys of the file, for `GET /config_dump`. It holds
-    /// no secrets.
+    /// no secrets: keys are shown by the paths of their files.
     pub(crate) fn dump(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self)
     }

@@ -112,6 +112,11 @@ impl<'d> Section<'d> {
         matches!(self.raw(key), Some((_, DeValue::Array(array))) if array.is_empty())
     }
 
+    /// Whether a key holds a table.
+    pub(super) fn holds_table(&self, key: &str) -> bool {
+        matches!(self.raw(key), Some((_, DeValue::Table(_))))
+    }
+
     /// The section under a key, as `[key]` or `key = { … }` makes it.
     pub(super) fn table(
         &self,

@@ -20,6 +20,7 @@ fn host() -> Host {
         own_address: |ip| ip.to_string() == "10.0.0.1",
         network_admin: true,
         cpus: vec![0, 1, 2, 3],
+        certificates: false,
     }
 }
 

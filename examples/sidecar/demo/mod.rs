@@ -5,6 +5,7 @@
 //! clients and the origin, all in this process; it needs no privilege and no other program, and
 //! reads no configuration.
 
+mod identities;
 mod load;
 mod origin;
 mod picture;
@@ -57,6 +58,10 @@ pub(crate) fn run(once: bool) -> Result<(), Failed> {
     screen.say(format_args!("\nConnections of each shard (spread: most minus fewest)\n"));
     screen.say(by_kernel);
     screen.say(by_connections);
+    screen.say(format_args!("\nIdentities\n  inbound is {}\n", identities::INBOUND));
+    for peer in stage.peers() {
+        screen.say(format_args!("  inbound has verified {peer}\n"));
+    }
     if once { Ok(()) } else { stay(&stage, clients, &mut screen) }
 }
 
@@ -116,7 +121,8 @@ fn stay(
 
 fn introduction(cpus: usize, shards: usize, connections: usize) -> String {
     let mut text = format!(
-        "clients -> outbound -> inbound -> origin, all on loopback and in this process:\n\
+        "clients -> outbound -> mutual TLS -> inbound -> origin, all on loopback and in this\n\
+         process, with certificates of an authority that lives as long as it:\n\
          {connections} long-lived connections that ask again when they are answered,\n\
          two HTTP proxies of {shards} shards each, {cpus} {} for everything.\n\
          Between the two there are as many connections as requests need at a time.\n",

@@ -1,4 +1,5 @@
 //! The two proxies of the demonstration: outbound forwards requests to inbound, inbound to the origin.
+//! Between them is mutual TLS.
 //!
 //! In: a balance, which both use. Out: where clients connect, and what each shard carries. There are
 //! two because a proxy takes a connection to a listener of its own for a loop, and refuses it.
@@ -10,13 +11,20 @@ use std::{
 };
 
 use evenkeel::{
-    Drained, Error, Listener, Proxy,
+    Builder, Drained, Error, Listener, Proxy,
     accept::Balance,
     http::{self, Routes},
-    upstream::{cluster::Cluster, settings::ClusterSettings},
+    tls,
+    upstream::{
+        cluster::Cluster,
+        settings::{ClusterBuilder, ClusterSettings},
+    },
 };
 
-use super::picture::Carried;
+use super::{
+    identities::{Authority, Seen},
+    picture::Carried,
+};
 
 /// Where the admin server is to be, as in the configurations of the sidecar.
 const ADMIN: &str = "127.0.0.1:15000";
@@ -29,6 +37,8 @@ pub(super) struct Stage {
     inbound: Proxy,
     /// Where outbound listens.
     address: SocketAddr,
+    /// By inbound.
+    seen: Seen,
 }
 
 impl Stage {
@@ -37,27 +47,24 @@ impl Stage {
         shards: usize,
         origin: SocketAddr,
     ) -> Result<Stage, Error> {
-        let start = |name: &str, upstream: SocketAddr, admin: Option<&str>| {
-            let next = next(upstream)?;
-            let listener =
-                Listener::bind(ANY_PORT)?.named(name).serve(http::proxy(Routes::to(next)));
-            let mut builder =
-                Proxy::builder().shards(shards).balance(balance.clone()).listener(listener);
-            if let Some(admin) = admin {
-                builder = builder.admin(admin);
-            }
-            let proxy = builder.start()?;
-            let address = proxy
-                .local_addr(name)
-                .ok_or_else(|| Error::Invalid(format!("{name} listens on no address")))?;
-            Ok::<_, Error>((proxy, address))
+        let (authority, seen) = (Authority::new()?, Seen::default());
+        let to_origin = http::proxy(Routes::to(cluster(origin)?));
+        let secured = tls::terminate(authority.inbound()?, seen.before(to_origin));
+        let inbound = Listener::bind(ANY_PORT)?.named("inbound").serve(secured);
+        let inbound = proxy(&balance, shards).listener(inbound).start()?;
+
+        let next = secured_cluster(address(&inbound, "inbound")?, &authority)?;
+        let start = |admin: &str| {
+            let to_inbound = http::proxy(Routes::to(Arc::clone(&next)));
+            let listener = Listener::bind(ANY_PORT)?.named("outbound").serve(to_inbound);
+            proxy(&balance, shards).listener(listener).admin(admin).start()
         };
-        let (inbound, inbound_address) = start("inbound", origin, None)?;
-        let (outbound, address) = match start("outbound", inbound_address, Some(ADMIN)) {
-            Err(Error::Admin(_)) => start("outbound", inbound_address, Some(ANY_PORT))?,
+        let outbound = match start(ADMIN) {
+            Err(Error::Admin(_)) => start(ANY_PORT)?,
             started => started?,
         };
-        Ok(Stage { balance, outbound, inbound, address })
+        let address = address(&outbound, "outbound")?;
+        Ok(Stage { balance, outbound, inbound, address, seen })
     }
 
     pub(super) fn balance(&self) -> &Balance {
@@ -72,6 +79,11 @@ impl Stage {
     /// The addresses of outbound's admin server.
     pub(super) fn admin(&self) -> &[SocketAddr] {
         self.outbound.admin_addrs()
+    }
+
+    /// Whom inbound has verified, and how they talk.
+    pub(super) fn peers(&self) -> Vec<String> {
+        self.seen.peers()
     }
 
     /// The connections of each shard, now.
@@ -90,13 +102,31 @@ impl Stage {
     }
 }
 
-/// A cluster of one. Its connections stay open, so that there are as many to see as were needed at a
-/// time.
-fn next(upstream: SocketAddr) -> Result<Arc<Cluster>, Error> {
-    let settings = ClusterSettings::builder("next")
-        .endpoint(&upstream.to_string())
-        .pool_idle(None)
-        .build()
-        .map_err(|error| Error::Invalid(error.to_string()))?;
+fn proxy(balance: &Balance, shards: usize) -> Builder {
+    Proxy::builder().shards(shards).balance(balance.clone())
+}
+
+fn address(proxy: &Proxy, listener: &str) -> Result<SocketAddr, Error> {
+    let address = proxy.local_addr(listener);
+    address.ok_or_else(|| Error::Invalid(format!("{listener} listens on no address")))
+}
+
+/// A cluster of one.
+fn cluster(endpoint: SocketAddr) -> Result<Arc<Cluster>, Error> {
+    made(settings(endpoint))
+}
+
+/// The same, over TLS.
+fn secured_cluster(endpoint: SocketAddr, authority: &Authority) -> Result<Arc<Cluster>, Error> {
+    made(settings(endpoint).tls(authority.outbound()?))
+}
+
+/// Its connections stay open, so that there are as many to see as were needed at a time.
+fn settings(endpoint: SocketAddr) -> ClusterBuilder {
+    ClusterSettings::builder("next").endpoint(&endpoint.to_string()).pool_idle(None)
+}
+
+fn made(settings: ClusterBuilder) -> Result<Arc<Cluster>, Error> {
+    let settings = settings.build().map_err(|error| Error::Invalid(error.to_string()))?;
     Ok(Cluster::new(settings, Instant::now(), 0))
 }

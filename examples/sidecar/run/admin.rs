@@ -15,31 +15,51 @@ use evenkeel::{
     admin::{Request, Response},
 };
 
-use super::{clusters::Clusters, event::Event, log::Log, status};
+use super::{
+    certificates,
+    clusters::Clusters,
+    credentials::AllCredentials,
+    event::Event,
+    kept::{Kept, Prepared},
+    log::Log,
+    status,
+};
 use crate::config::Config;
 
 /// How long a client waits for a reload before it is told that it goes on.
 const RELOAD_WITHIN: Duration = Duration::from_secs(30);
 
-/// What is in force, the configuration and its clusters: the supervisor replaces it, the admin server
-/// shows it.
+/// What is in force, the configuration and what was made of it: the supervisor replaces it, the admin
+/// server shows it.
 #[derive(Clone)]
-pub(super) struct InForce(Arc<Mutex<(Arc<Config>, Clusters)>>);
+pub(super) struct InForce(Arc<Mutex<State>>);
+
+#[derive(Clone)]
+struct State {
+    config: Arc<Config>,
+    clusters: Clusters,
+    credentials: AllCredentials,
+}
 
 impl InForce {
-    pub(super) fn new(config: Config, clusters: &Clusters) -> InForce {
-        InForce(Arc::new(Mutex::new((Arc::new(config), clusters.clone()))))
+    pub(super) fn new(config: Config, prepared: &Prepared) -> InForce {
+        InForce(Arc::new(Mutex::new(State {
+            config: Arc::new(config),
+            clusters: prepared.clusters.clone(),
+            credentials: prepared.credentials.clone(),
+        })))
     }
 
     pub(super) fn get(&self) -> Arc<Config> {
-        Arc::clone(&self.lock().0)
+        Arc::clone(&self.lock().config)
     }
 
-    pub(super) fn set(&self, config: Config, clusters: &Clusters) {
-        *self.lock() = (Arc::new(config), clusters.clone());
+    pub(super) fn set(&self, config: Config, kept: &Kept) {
+        let (clusters, credentials) = (kept.clusters().clone(), kept.credentials().clone());
+        *self.lock() = State { config: Arc::new(config), clusters, credentials };
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Arc<Config>, Clusters)> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -52,11 +72,16 @@ pub(super) fn routes(
     log: &Log,
 ) -> Builder {
     let (drains, quits, reloads) = (events.clone(), events.clone(), events.clone());
-    let (in_force, of_clusters, log) = (in_force.clone(), in_force.clone(), log.clone());
+    let (of_clusters, of_certificates) = (in_force.clone(), in_force.clone());
+    let (in_force, log) = (in_force.clone(), log.clone());
     builder
         .get("/clusters", move |_| {
-            let (config, clusters) = of_clusters.lock().clone();
+            let State { config, clusters, .. } = of_clusters.lock().clone();
             status::clusters(&config, &clusters)
+        })
+        .get("/certs", move |_| {
+            let State { config, credentials, .. } = of_certificates.lock().clone();
+            certificates::certificates(&config, &credentials)
         })
         .get("/config_dump", move |_| config_dump(&in_force.get()))
         .post("/drain", move |request| drain(request, &drains))

@@ -69,7 +69,7 @@ fn balance(config: &Config) -> Balance {
 
 fn listeners(config: &Config, prepared: &Prepared) -> Result<Vec<Listener>, Error> {
     let listeners = config.listeners.iter();
-    listeners.map(|listener| accepting(listener, &config.clusters, prepared)).collect()
+    listeners.map(|listener| accepting(listener, config, prepared)).collect()
 }
 
 /// The caps on connections, as far as this many open files suffice; `None` is unlimited.
@@ -85,7 +85,7 @@ fn cap(connections: Option<NonZeroUsize>) -> u32 {
 
 fn accepting(
     from: &schema::Listener,
-    clusters: &[Cluster],
+    config: &Config,
     prepared: &Prepared,
 ) -> Result<Listener, Error> {
     let mut listener = Listener::bind(&from.bind.to_string())?
@@ -102,7 +102,9 @@ fn accepting(
         connections: &from.connections,
         target: None,
         passthrough: None,
+        routes: &config.routes,
     };
+    let clusters = &config.clusters;
     Ok(match &from.routing {
         Routing::Fixed { cluster } => {
             let spoken = Spoken { target: cluster.as_ref(), ..spoken };
@@ -136,6 +138,7 @@ fn intercepting(
             connections: &destination.connections,
             target: destination.target.as_ref(),
             passthrough: destination.passthrough.as_ref(),
+            ..spoken
         };
         listener = services::add(listener, &place, spoken, clusters, prepared);
     }

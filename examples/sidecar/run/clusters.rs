@@ -23,7 +23,10 @@ use evenkeel::{
     },
 };
 
-use super::routes::{self, Unrouted};
+use super::{
+    credentials::AllCredentials,
+    routes::{self, Unrouted},
+};
 use crate::config::{
     Config,
     schema::{self, ClusterSource, Passthrough, RouteAction, Target},
@@ -46,10 +49,14 @@ impl Clusters {
     ///
     /// # Errors
     /// A cluster that the library does not take.
-    pub(super) fn next(&self, config: &Config) -> Result<(Clusters, Changes), Error> {
+    pub(super) fn next(
+        &self,
+        config: &Config,
+        credentials: &AllCredentials,
+    ) -> Result<(Clusters, Changes), Error> {
         let (mut next, mut changes) = (Clusters::default(), Changes(Vec::new()));
         for cluster in &config.clusters {
-            let settings = settings(cluster)?;
+            let settings = settings(cluster, credentials)?;
             let known = match self.by_name.get(&cluster.name) {
                 Some(known) => {
                     changes.0.push((Arc::clone(known), settings));
@@ -123,7 +130,10 @@ pub(super) fn is_for_http(cluster: &schema::Cluster, config: &Config) -> bool {
             .any(|(_, unrouted)| unrouted == Unrouted::Cluster(&cluster.name))
 }
 
-fn settings(cluster: &schema::Cluster) -> Result<ClusterSettings, Error> {
+fn settings(
+    cluster: &schema::Cluster,
+    credentials: &AllCredentials,
+) -> Result<ClusterSettings, Error> {
     let mut builder = ClusterSettings::builder(&cluster.name)
         .policy(policy(&cluster.policy))
         .limits(limits(&cluster.limits))
@@ -149,6 +159,9 @@ fn settings(cluster: &schema::Cluster) -> Result<ClusterSettings, Error> {
     }
     if let Some(mark) = cluster.mark {
         builder = builder.mark(mark.get());
+    }
+    if let Some(credentials) = credentials.cluster(&cluster.name) {
+        builder = builder.tls(credentials.clone());
     }
     builder.build().map_err(invalid)
 }

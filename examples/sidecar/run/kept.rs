@@ -1,5 +1,5 @@
-//! What the sidecar keeps from one configuration to the next: clusters, routes and access logs, and who
-//! looks after the clusters.
+//! What the sidecar keeps from one configuration to the next: credentials, clusters, routes and access
+//! logs, and who looks after them.
 //!
 //! In: configurations. Out: what services are made of. A configuration is *prepared* first, which
 //! touches nothing that is in use, and taken *in force* once the proxy runs it.
@@ -14,6 +14,7 @@ use std::{
 use evenkeel::{
     Error, Proxy,
     runtime::spawn,
+    tls::credentials::Watch,
     upstream::{
         cluster::Cluster,
         resolve::{Resolver, ResolverSettings},
@@ -24,6 +25,7 @@ use evenkeel::{
 use super::{
     access_logs::AccessLogs,
     clusters::{self, Clusters},
+    credentials::AllCredentials,
     routes::{self, RoutesOfListeners},
 };
 use crate::config::Config;
@@ -33,6 +35,9 @@ use crate::config::Config;
 const NAMES_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Kept {
+    credentials: AllCredentials,
+    /// From when on there are credentials.
+    watch: Option<Watch>,
     clusters: Clusters,
     routes: RoutesOfListeners,
     logs: AccessLogs,
@@ -43,6 +48,7 @@ pub(super) struct Kept {
 
 /// A configuration that is not in force yet.
 pub(super) struct Prepared {
+    pub(super) credentials: AllCredentials,
     pub(super) clusters: Clusters,
     pub(super) routes: RoutesOfListeners,
     pub(super) logs: AccessLogs,
@@ -53,6 +59,8 @@ pub(super) struct Prepared {
 impl Kept {
     pub(super) fn new() -> Kept {
         Kept {
+            credentials: AllCredentials::default(),
+            watch: None,
             clusters: Clusters::default(),
             routes: RoutesOfListeners::default(),
             logs: AccessLogs::default(),
@@ -66,7 +74,8 @@ impl Kept {
     /// # Errors
     /// Something that the library does not take, or a file or thread that the system refuses.
     pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, Error> {
-        let (mut clusters, new_settings) = self.clusters.next(config)?;
+        let credentials = self.credentials.next(config)?;
+        let (mut clusters, new_settings) = self.clusters.next(config, &credentials)?;
         let (routes, new_routes) = self.routes.next(config, &mut clusters, &self.clusters)?;
         let logs = self.logs.next(config)?;
         let is_new = |cluster: &&Arc<Cluster>| self.clusters.get(cluster.name()).is_none();
@@ -80,12 +89,14 @@ impl Kept {
         {
             thread::sleep(Duration::from_millis(10));
         }
-        Ok(Prepared { clusters, routes, logs, new_settings, new_routes })
+        Ok(Prepared { credentials, clusters, routes, logs, new_settings, new_routes })
     }
 
     /// Keeps what was prepared, which `proxy` runs from now on.
     pub(super) fn take(&mut self, prepared: Prepared, proxy: &Proxy) {
-        let Prepared { clusters, routes, logs, new_settings, new_routes } = prepared;
+        let Prepared { credentials, clusters, routes, logs, new_settings, new_routes } = prepared;
+        self.watch_files(&credentials, proxy);
+        self.credentials = credentials;
         new_settings.apply();
         new_routes.apply();
         for gone in self.clusters.iter().filter(|it| clusters.get(it.name()).is_none()) {
@@ -102,6 +113,28 @@ impl Kept {
             }
         }
         self.check_health(proxy);
+    }
+
+    fn watch_files(&mut self, credentials: &AllCredentials, proxy: &Proxy) {
+        if self.watch.is_none() && !credentials.is_empty() {
+            match Watch::start(Watch::PERIOD) {
+                Ok(watch) => {
+                    proxy.registry().add_source(watch.metrics());
+                    self.watch = Some(watch);
+                }
+                Err(error) => tracing::error!(
+                    "no thread to watch certificates: {error}; they are looked at when the \
+                     configuration is reloaded"
+                ),
+            }
+        }
+        if let Some(watch) = &self.watch {
+            credentials.watch(watch, &self.credentials);
+        }
+    }
+
+    pub(super) fn credentials(&self) -> &AllCredentials {
+        &self.credentials
     }
 
     pub(super) fn clusters(&self) -> &Clusters {

@@ -8,7 +8,9 @@
 mod access_logs;
 mod admin;
 mod build;
+mod certificates;
 mod clusters;
+mod credentials;
 mod event;
 mod kept;
 mod log;
@@ -67,7 +69,7 @@ fn run(file: &Path, Loaded { config, warnings }: Loaded) -> Result<Ended, Cannot
     let mut kept = Kept::new();
     let prepared = kept.prepare(&config)?;
     let builder = builder(&config, &prepared, open_files)?;
-    let in_force = InForce::new(config, &prepared.clusters);
+    let in_force = InForce::new(config, &prepared);
     let proxy = admin::routes(builder, &sender, &in_force, &log).start()?;
     kept.take(prepared, &proxy);
     tracing::info!(file = %file.display(), shards = proxy.shards().len(), "serving");

@@ -1,7 +1,7 @@
 //! The services of listeners: what becomes of their connections. In: what a listener of either kind
 //! says, and what was prepared for it. Out: its service.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use evenkeel::{
     Connection, Detect, Listener, Relay, Service, ServiceFactory,
@@ -9,13 +9,17 @@ use evenkeel::{
     relay::{ProxyHeader, Timeouts},
     shard::Shard,
     telemetry::RejectReason,
+    tls::{self, ByProtocol, ByServerName},
 };
 
 use super::kept::Prepared;
 use crate::config::schema::{
-    self, Cluster, ConnectionOptions, ListenerTimeouts, Passthrough, Protocol, ProxyHeaderOut,
-    Target,
+    self, Cluster, ConnectionOptions, ListenerTimeouts, ListenerTls, Passthrough, Protocol,
+    ProxyHeaderOut, Route, RouteAction, Target,
 };
+
+/// The protocol of HTTP/1.1, by its name for ALPN (RFC 7301).
+const HTTP: &str = "http/1.1";
 
 /// What a listener of either kind says about its connections.
 #[derive(Clone, Copy)]
@@ -26,6 +30,8 @@ pub(super) struct Spoken<'c> {
     /// Where bytes go; HTTP has its routes.
     pub(super) target: Option<&'c Target>,
     pub(super) passthrough: Option<&'c Passthrough>,
+    /// The routes of the configuration.
+    pub(super) routes: &'c [Route],
 }
 
 /// Where a service goes in a listener.
@@ -43,20 +49,91 @@ pub(super) fn add(
     clusters: &[Cluster],
     prepared: &Prepared,
 ) -> Listener {
-    let relay = relay(spoken, clusters, prepared);
-    let http = proxy(spoken, prepared);
-    match (spoken.connections.protocol, http, relay) {
-        (Protocol::Http, Some(http), _) => put(listener, place, http),
-        (Protocol::Auto, Some(http), Some(relay)) => {
-            let detect = Detect::http(http).or(relay);
-            put(listener, place, within(detect, &spoken.connections.timeouts))
+    let relay = spoken.target.and_then(|target| relay(target, spoken, clusters, prepared));
+    let put = Put { listener, place, spoken, prepared };
+    if spoken.connections.tls == Some(ListenerTls::Passthrough) {
+        let by_name = by_server_name(spoken, clusters, prepared);
+        return match relay {
+            Some(relay) => put.plain(by_name.or(relay)),
+            None => put.plain(by_name.or(Blackhole)),
+        };
+    }
+    match (spoken.connections.protocol, proxy(spoken, prepared), relay) {
+        (Protocol::Http, Some(http), _) => put.service(http),
+        (Protocol::Auto, Some(http), Some(relay)) => put.either(http, relay),
+        (Protocol::Auto, Some(http), None) => put.either(http, Blackhole),
+        (_, _, Some(relay)) => put.service(relay),
+        (_, _, None) => put.plain(Blackhole),
+    }
+}
+
+/// Where a service goes, and what goes in front of it.
+struct Put<'p> {
+    listener: Listener,
+    place: &'p Place<'p>,
+    spoken: Spoken<'p>,
+    prepared: &'p Prepared,
+}
+
+impl Put<'_> {
+    /// A service, behind TLS if there is any.
+    fn service(self, service: impl ServiceFactory) -> Listener {
+        let connections = self.spoken.connections;
+        let credentials = self.prepared.credentials.listener(self.spoken.name);
+        let Some(credentials) = credentials else { return self.plain(service) };
+        let terminate = tls::terminate(credentials.clone(), service)
+            .handshake_timeout(connections.timeouts.handshake);
+        match (&connections.tls, connections.timeouts.detect) {
+            (Some(ListenerTls::Permissive(_)), Some(detect)) => {
+                self.plain(terminate.permissive(detect))
+            }
+            _ => self.plain(terminate),
         }
-        (Protocol::Auto, Some(http), None) => {
-            let detect = Detect::http(http).or(Blackhole);
-            put(listener, place, within(detect, &spoken.connections.timeouts))
+    }
+
+    /// HTTP where ALPN or the first bytes say so, and `other` elsewhere.
+    fn either(self, http: http::Proxy, other: impl ServiceFactory) -> Listener {
+        let (spoken, prepared) = (self.spoken, self.prepared);
+        let detect = within(Detect::http(http).or(other), &spoken.connections.timeouts);
+        match (prepared.credentials.listener(spoken.name), proxy(spoken, prepared)) {
+            (Some(_), Some(http)) => {
+                self.service(ByProtocol::new(HTTP.as_bytes(), http).or(detect))
+            }
+            _ => self.plain(detect),
         }
-        (_, _, Some(relay)) => put(listener, place, relay),
-        (_, _, None) => put(listener, place, Blackhole),
+    }
+
+    fn plain(self, service: impl ServiceFactory) -> Listener {
+        match self.place {
+            Place::Serve => self.listener.serve(service),
+            Place::Fallback => self.listener.fallback(service),
+            Place::Destination { name, pattern, limit } => {
+                self.listener.named_destination(*name, pattern, *limit, service)
+            }
+        }
+    }
+}
+
+/// A relay for each server name that routes have.
+fn by_server_name(
+    spoken: Spoken<'_>,
+    clusters: &[Cluster],
+    prepared: &Prepared,
+) -> ByServerName<Relay, ()> {
+    let mut seen = HashSet::new();
+    let mut relays = Vec::new();
+    for route in spoken.routes.iter().filter(|route| route.listener == spoken.name) {
+        let RouteAction::Cluster(name) = &route.action else { continue };
+        let target = Target::Cluster(name.clone());
+        let Some(relay) = relay(&target, spoken, clusters, prepared) else { continue };
+        // Of two routes with the same name, the first is taken.
+        let new = route.hosts.iter().filter(|host| seen.insert(host.to_ascii_lowercase()));
+        relays.extend(new.map(|host| (host.as_str(), relay.clone())));
+    }
+    let by_name = ByServerName::new(relays);
+    match spoken.connections.timeouts.handshake {
+        Some(handshake) => by_name.within(handshake),
+        None => by_name,
     }
 }
 
@@ -64,16 +141,6 @@ fn within<H, T>(detect: Detect<H, T>, timeouts: &ListenerTimeouts) -> Detect<H, 
     match timeouts.detect {
         Some(detect_within) => detect.within(detect_within),
         None => detect,
-    }
-}
-
-fn put(listener: Listener, place: &Place<'_>, service: impl ServiceFactory) -> Listener {
-    match place {
-        Place::Serve => listener.serve(service),
-        Place::Fallback => listener.fallback(service),
-        Place::Destination { name, pattern, limit } => {
-            listener.named_destination(*name, pattern, *limit, service)
-        }
     }
 }
 
@@ -110,8 +177,13 @@ fn proxy(spoken: Spoken<'_>, prepared: &Prepared) -> Option<http::Proxy> {
 }
 
 /// `None` where its connections go nowhere.
-fn relay(spoken: Spoken<'_>, clusters: &[Cluster], prepared: &Prepared) -> Option<Relay> {
-    let relay = match spoken.target? {
+fn relay(
+    target: &Target,
+    spoken: Spoken<'_>,
+    clusters: &[Cluster],
+    prepared: &Prepared,
+) -> Option<Relay> {
+    let relay = match target {
         Target::Passthrough => passthrough(spoken.passthrough),
         Target::Blackhole => return None,
         // A cluster that is named exists: the configuration was checked.

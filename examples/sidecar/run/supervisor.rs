@@ -192,7 +192,8 @@ impl Supervisor {
     fn reload(&mut self) -> Result<String, String> {
         let loaded = config::load(&self.file, &Host::current())
             .map_err(|problems| problems.to_string())
-            .and_then(|loaded| self.refuse_unchangeable(&loaded.config).map(|()| loaded));
+            .and_then(|loaded| self.refuse_unchangeable(&loaded.config).map(|()| loaded))
+            .and_then(|loaded| self.kept.credentials().look().map(|()| loaded));
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(refusal) => {
@@ -203,7 +204,7 @@ impl Supervisor {
         self.reload_proxy(&loaded.config)
             .map_err(|error| refused(format!("{}: error: {error}\n", self.file.display())))?;
         self.apply_log(&loaded.config);
-        self.in_force.set(loaded.config, self.kept.clusters());
+        self.in_force.set(loaded.config, &self.kept);
         self.announce();
         let warnings = loaded.warnings.to_string();
         tracing::info!(file = %self.file.display(), "reloaded");

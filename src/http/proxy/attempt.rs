@@ -8,6 +8,7 @@ use std::{
     cell::Cell,
     convert::Infallible,
     future::pending,
+    io,
     pin::{Pin, pin},
     time::Duration,
 };
@@ -67,6 +68,11 @@ enum Sending {
     HasEnded,
 }
 
+/// Whether the peer has given up a connection by an alert of TLS.
+fn is_alert(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionAborted && error.raw_os_error().is_none()
+}
+
 impl<F: Filter> Exchange<'_, F> {
     /// Sends the request over `upstream`, and its answer to the client. `may_retry` says whether an
     /// answer with this status is to be thrown away for another attempt.
@@ -81,6 +87,7 @@ impl<F: Filter> Exchange<'_, F> {
         let Downstream { connection, incoming, outgoing, opened, .. } = downstream;
         let Work { request, response, replay, .. } = work;
         let (request, replay, record) = (&*request, &*replay, self.record);
+        let reused = upstream.reused;
         let (mut from_client, mut to_client) = connection.split();
         let (mut from_upstream, mut to_upstream) = upstream.connected.stream.split();
         self.begin_request(request, replay, (&mut upstream.outgoing, &to_upstream));
@@ -95,7 +102,8 @@ impl<F: Filter> Exchange<'_, F> {
         let origin = (&mut upstream.incoming, &mut from_upstream);
         let read = {
             let answer = (&mut *outgoing, &mut to_client);
-            let heads = pin!(within(try_limit, self.read_head(origin, answer, request, response)));
+            let heads =
+                pin!(within(try_limit, self.read_head(origin, answer, request, response, reused)));
             self.await_head(&mut sending, heads).await
         };
         let goes_on = match read {
@@ -331,6 +339,7 @@ impl<F: Filter> Exchange<'_, F> {
         (outgoing, to): (&mut Outgoing, &mut net::Sending<'_>),
         request: &RequestHead,
         response: &mut ResponseHead,
+        reused: bool,
     ) -> Result<(), Failure> {
         let mut interim = 0;
         loop {
@@ -338,6 +347,11 @@ impl<F: Filter> Exchange<'_, F> {
             match read {
                 Ok(true) => {}
                 Ok(false) | Err(HeadFault::Truncated) => return Err(Failure::ended(None)),
+                // Whether a server takes our certificate it says behind its handshake (RFC 8446
+                // section 4.4.2.4).
+                Err(HeadFault::Stream(error)) if is_alert(&error) && !reused => {
+                    return Err(Failure::refused(error.to_string()));
+                }
                 Err(HeadFault::Stream(error)) => {
                     return Err(Failure::ended(Some(error.to_string())));
                 }

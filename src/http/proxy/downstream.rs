@@ -12,6 +12,7 @@ use crate::{
     http::{
         RequestHead, ResponseHead,
         h1::HeadLimits,
+        route::Scheme,
         wire::{Incoming, Outgoing},
     },
     ring::Nanoseconds,
@@ -43,6 +44,23 @@ pub(super) struct Work {
     pub(super) response: ResponseHead,
     pub(super) replay: Replay,
     pub(super) scratch: String,
+    /// The route's name, and the target before it was rewritten; for the log only. Empty for none.
+    pub(super) route: String,
+    pub(super) original_path: String,
+}
+
+impl Work {
+    /// Forgets what became of the request before.
+    pub(super) fn begin(&mut self) {
+        self.response.clear();
+        self.route.clear();
+        self.original_path.clear();
+    }
+}
+
+/// A note, unless it is empty.
+pub(super) fn noted(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 impl Downstream {
@@ -63,6 +81,11 @@ impl Downstream {
 
     pub(super) fn client(&self) -> Option<SocketAddr> {
         self.client
+    }
+
+    /// How the client has asked for what it asks for.
+    pub(super) fn scheme(&self) -> Scheme {
+        if self.connection.is_secured() { Scheme::Https } else { Scheme::Http }
     }
 
     /// Drops what is left of a request's body, and says whether that was all of it. It does not
@@ -88,7 +111,11 @@ impl Downstream {
 
     /// Waits until the kernel has all that the client was sent, for at most `limit`. A connection
     /// that is dropped before is reset, so that nobody takes a part of an answer for the whole.
+    /// Over TLS the client is told that this is the end.
     pub(super) async fn flush(&mut self, limit: Option<Duration>) {
+        if self.connection.is_secured() {
+            self.connection.finish();
+        }
         let flushing = self.connection.flush();
         // Where it fails or takes too long, the drop resets.
         let _ = match limit {

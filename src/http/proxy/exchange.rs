@@ -12,6 +12,7 @@ use std::{
 use http::StatusCode;
 
 use super::{
+    client_certificate,
     downstream::{Downstream, Work},
     failure::Failure,
     forwarded,
@@ -68,7 +69,9 @@ impl<F: Filter> Serving<'_, F> {
         // First of all, so that whoever looks at the request finds its id.
         let (client, via) = (downstream.client(), self.settings.via.as_deref());
         let Work { request, scratch, .. } = &mut *work;
-        forwarded::write(request, client, self.settings.forwarded, via, scratch);
+        let (policy, certificate) = (self.settings.forwarded, self.settings.client_certificate);
+        forwarded::write(request, client, downstream.scheme(), policy, via, scratch);
+        client_certificate::write(request, certificate, &downstream.connection, scratch);
         let flow = {
             let mut state = Lent::from(state);
             self.filter.request(&mut work.request, &downstream.connection, &mut state).await
@@ -138,12 +141,12 @@ impl<F: Filter> Serving<'_, F> {
         let (cluster, original, route) = match found {
             Found::Route(route) => {
                 if self.exchanges.is_logged() {
-                    *record.route.borrow_mut() = Some(route.name.clone());
+                    work.route.push_str(&route.name);
                 }
                 let clusters = match &route.action {
                     Action::Forward(clusters) => clusters,
                     action => {
-                        let answer = direct(action, request, &path);
+                        let answer = direct(action, downstream.scheme(), request, &path);
                         record.details.set("direct_response");
                         return Err(match answer {
                             Some(mut answer) => {
@@ -173,20 +176,20 @@ impl<F: Filter> Serving<'_, F> {
         let Some(cluster) = cluster else {
             return Err(self.fail(Failure::no_cluster(), downstream, work, record));
         };
-        self.retarget(route, work, record);
+        self.retarget(route, work);
         Ok(Way { cluster, original, route })
     }
 
     /// Directs a request to the path in its scratch, and to the host that its route names.
-    fn retarget(&self, route: Option<&Route>, work: &mut Work, record: &Record) {
-        let Work { request, scratch, .. } = work;
+    fn retarget(&self, route: Option<&Route>, work: &mut Work) {
+        let Work { request, scratch, original_path, .. } = work;
         let has_path = request.path().starts_with('/');
         if has_path && scratch != request.path() {
             if let Some(query) = request.query() {
                 let _ = write!(scratch, "?{query}");
             }
             if self.exchanges.is_logged() {
-                *record.original_path.borrow_mut() = Some(request.path_and_query().to_owned());
+                original_path.push_str(request.path_and_query());
             }
             // The table checked what routes put in, the parser the rest.
             let _ = request.set_path_and_query(scratch);
@@ -222,12 +225,16 @@ fn fallback<'r>(routes: &Snapshot, downstream: &Downstream) -> Found<'r> {
 }
 
 /// The answer that a route gives itself.
-fn direct(action: &Action, request: &RequestHead, path: &RequestPath<'_>) -> Option<Answer> {
+fn direct(
+    action: &Action,
+    scheme: Scheme,
+    request: &RequestHead,
+    path: &RequestPath<'_>,
+) -> Option<Answer> {
     match action {
         Action::Forward(_) => None,
         Action::Redirect(redirect) => {
-            let location =
-                redirect.location(Scheme::Http, request.authority(), path, request.query());
+            let location = redirect.location(scheme, request.authority(), path, request.query());
             let answer = Answer::status(StatusCode::from(redirect.status).as_u16());
             // Everything in it came through a parser.
             answer.header("Location", location.to_string()).ok()

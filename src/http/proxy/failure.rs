@@ -63,6 +63,11 @@ impl Failure {
         }
     }
 
+    /// The upstream has given a new connection up when it was used first: it does not want us.
+    pub(super) fn refused(text: String) -> Failure {
+        Failure { kind: Kind::Ended, ..Failure::no_connection(text) }
+    }
+
     pub(super) fn to_be_retried(status: StatusCode) -> Failure {
         Failure {
             blame: Some(outlier::Outcome::Answered(status.as_u16())),

@@ -3,7 +3,7 @@
 
 use std::{fmt::Write, net::SocketAddr};
 
-use crate::http::RequestHead;
+use crate::http::{RequestHead, route::Scheme};
 
 /// How far the fields are believed that a client sends about itself.
 ///
@@ -43,6 +43,7 @@ pub(super) fn new_request_id() -> [u8; 36] {
 pub(super) fn write(
     head: &mut RequestHead,
     client: Option<SocketAddr>,
+    scheme: Scheme,
     policy: Forwarded,
     via: Option<&str>,
     scratch: &mut String,
@@ -67,7 +68,7 @@ pub(super) fn write(
         let _ = headers.insert("X-Forwarded-For", &*scratch);
     }
     if policy == Forwarded::Replace || !headers.contains("x-forwarded-proto") {
-        let _ = headers.insert("X-Forwarded-Proto", "http");
+        let _ = headers.insert("X-Forwarded-Proto", scheme.as_str());
     }
     if policy == Forwarded::Replace || !headers.contains("x-request-id") {
         let _ = headers.insert("X-Request-Id", new_request_id());
@@ -89,7 +90,7 @@ mod tests {
             head.headers_mut().append(name, value).unwrap();
         }
         let client = Some("[::ffff:10.0.0.1]:5000".parse().unwrap());
-        write(&mut head, client, policy, Some("here"), &mut String::new());
+        write(&mut head, client, Scheme::Http, policy, Some("here"), &mut String::new());
         let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
         head.headers().iter().map(|(name, value)| (name.to_lowercase(), text(value))).collect()
     }

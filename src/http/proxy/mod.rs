@@ -12,6 +12,7 @@
 //! were received into. A connection allocates nothing for a request once it is busy.
 
 mod attempt;
+mod client_certificate;
 mod downstream;
 mod exchange;
 mod failure;
@@ -32,6 +33,7 @@ use std::{cell::OnceCell, fmt, sync::Arc, time::Duration};
 
 use self::routes::RoutesOnShard;
 pub use self::{
+    client_certificate::{CertificateDetails, ForwardedClientCertificate},
     forwarded::Forwarded,
     routes::{Fallback, Routes},
     service::ProxyOnShard,
@@ -78,6 +80,7 @@ struct Settings {
     upstream_head: HeadLimits,
     max_body: Option<u64>,
     forwarded: Forwarded,
+    client_certificate: ForwardedClientCertificate,
     via: Option<Arc<str>>,
     paths: PathPolicy,
 }
@@ -132,6 +135,7 @@ pub fn proxy(routes: Routes) -> Proxy {
             upstream_head: HeadLimits::default(),
             max_body: None,
             forwarded: Forwarded::default(),
+            client_certificate: ForwardedClientCertificate::default(),
             via: None,
             paths: PathPolicy::default(),
         },
@@ -186,6 +190,13 @@ impl<M> Proxy<M> {
     /// What is believed of what clients say about themselves. Default: [`Forwarded::Append`].
     pub fn forwarded(mut self, policy: Forwarded) -> Self {
         self.settings.forwarded = policy;
+        self
+    }
+
+    /// What upstreams are told about the certificates of clients, in `X-Forwarded-Client-Cert`. Default:
+    /// nothing, and what clients say about it is dropped.
+    pub fn forwarded_client_certificate(mut self, policy: ForwardedClientCertificate) -> Self {
+        self.settings.client_certificate = policy;
         self
     }
 

@@ -7,13 +7,14 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use super::upstream::{ClusterOnShard, Place};
 use crate::{
     ring::Nanoseconds,
-    telemetry::{ResponseFlag, VIA_UPSTREAM},
+    telemetry::{ResponseFlag, VIA_UPSTREAM, access_log::TlsSession},
 };
 
 /// What is known of an exchange.
@@ -34,12 +35,10 @@ pub(super) struct Record {
     /// Where the request was sent last.
     pub(super) place: RefCell<Option<Place>>,
     pub(super) upstream_local: Cell<Option<SocketAddr>>,
+    pub(super) upstream_tls: RefCell<Option<Arc<dyn TlsSession>>>,
     pub(super) upstream_asked: Cell<Nanoseconds>,
     pub(super) upstream_time: Cell<Option<Duration>>,
     pub(super) cluster: RefCell<Option<Rc<ClusterOnShard>>>,
-    /// The route's name, and the target before it was rewritten; for the log only.
-    pub(super) route: RefCell<Option<String>>,
-    pub(super) original_path: RefCell<Option<String>>,
 }
 
 impl Record {
@@ -57,11 +56,10 @@ impl Record {
             upstream_status: Cell::new(0),
             place: RefCell::new(None),
             upstream_local: Cell::new(None),
+            upstream_tls: RefCell::new(None),
             upstream_asked: Cell::new(now),
             upstream_time: Cell::new(None),
             cluster: RefCell::new(None),
-            route: RefCell::new(None),
-            original_path: RefCell::new(None),
         }
     }
 

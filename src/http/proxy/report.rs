@@ -3,7 +3,7 @@
 use std::{cell::RefCell, time::Duration};
 
 use super::{
-    downstream::{Downstream, Work},
+    downstream::{Downstream, Work, noted},
     record::Record,
     service::Serving,
     upstream::Place,
@@ -28,18 +28,24 @@ impl<F: Filter> Serving<'_, F> {
         deadline: &Deadline,
     ) {
         let cluster = record.cluster.borrow();
-        let route = record.route.borrow();
+        let cluster = cluster.as_deref().map(|cluster| &*cluster.name);
         let failure = record.transport_failure.borrow();
-        let mut outcome =
-            outcome_of(record, cluster.as_deref().map(|c| &*c.name), route.as_deref(), deadline);
+        let route = request.and_then(|(work, _)| noted(&work.route));
+        let mut outcome = outcome_of(record, cluster, route, deadline);
         outcome.transport_failure = failure.as_deref();
-        let original_path = record.original_path.borrow();
+        let downstream_tls = match self.exchanges.is_logged() {
+            true => downstream.connection.tls_session(),
+            false => None,
+        };
+        let upstream_tls = record.upstream_tls.borrow();
         let mut entry = Entry::new(&outcome);
         if self.exchanges.is_logged() {
             entry.downstream_remote = downstream.client();
             entry.downstream_local = downstream.connection.server_address().ok().flatten();
+            entry.downstream_tls = downstream_tls.as_deref();
+            entry.upstream_tls = upstream_tls.as_deref();
             entry.request = request.map(|(work, _)| Request {
-                original_path: original_path.as_deref().map(str::as_bytes),
+                original_path: noted(&work.original_path).map(str::as_bytes),
                 ..logged(&work.request)
             });
             entry.response = request.map(|(work, _)| work.response.headers() as &dyn Fields);

@@ -30,7 +30,7 @@ use crate::{
         deadline::{Deadline, Expired},
         filter::Filter,
         h1::{self, AnswerForm, RequestError, write_answer},
-        wire::HeadFault,
+        wire::{HeadFault, is_unannounced_end},
     },
     runtime::{sleep, timeout},
     service::Service,
@@ -251,6 +251,7 @@ impl<F: Filter> Serving<'_, F> {
                 None
             }
             Ok(Ok(None)) => Some(Next::Over),
+            Ok(Err(error)) if is_unannounced_end(&error) => Some(Next::Over),
             Ok(Err(_)) => {
                 connection.set_close_reason(CloseReason::DownstreamReset);
                 Some(Next::Broken)
@@ -345,6 +346,7 @@ impl<F: Filter> Serving<'_, F> {
         work: &mut Work,
         deadline: &Deadline,
     ) -> Then {
+        work.begin();
         let record = Record::new(deadline.now());
         let state = RefCell::new(F::State::default());
         let exchange = self.exchanges.begin();

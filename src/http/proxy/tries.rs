@@ -259,28 +259,33 @@ impl<F: Filter> Exchange<'_, F> {
         if !tries.fresh
             && let Some(upstream) = tries.cluster.idle(place)
         {
-            self.note_local(&upstream);
+            self.note_connection(&upstream);
             return Ok(upstream);
         }
         let client = downstream.client();
         let limits = self.proxy.settings.upstream_head;
-        match tries.cluster.connect(place, client, limits, &self.proxy.shard).await {
+        match tries.cluster.connect(place, client, limits).await {
             Ok(upstream) => {
-                self.note_local(&upstream);
+                self.note_connection(&upstream);
                 Ok(upstream)
             }
             Err(Unreachable::Overflow) => Err(Failure::overflow()),
             Err(Unreachable::Loop) => {
                 Err(Failure::new(ResponseFlag::NoRoute, StatusCode::LOOP_DETECTED, "loop_detected"))
             }
-            Err(Unreachable::Failed(error)) => Err(Failure::no_connection(error.to_string())),
+            Err(Unreachable::Failed(error)) => {
+                self.record.upstream_local.set(None);
+                self.record.upstream_tls.replace(None);
+                Err(Failure::no_connection(error.to_string()))
+            }
         }
     }
 
-    fn note_local(&self, upstream: &Upstream) {
+    fn note_connection(&self, upstream: &Upstream) {
         if self.proxy.exchanges.is_logged() {
             let local = upstream.connected.stream.local_address().ok().flatten();
             self.record.upstream_local.set(local);
+            self.record.upstream_tls.replace(upstream.connected.stream.tls_session());
         }
     }
 

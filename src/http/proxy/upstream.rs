@@ -22,11 +22,10 @@ use crate::{
     },
     runtime::{JoinHandle, sleep, spawn},
     shard::Shard,
-    telemetry::{ClusterCells, CodeClass, HttpClusterCells, PoolState},
+    telemetry::{CodeClass, HttpClusterCells, PoolState},
     upstream::{
-        ConnectError, Connected, Source,
+        ConnectError, Connected, Connector, Source,
         cluster::Cluster,
-        connect,
         endpoint::{EndpointId, Target},
         outlier::Outcome,
         places::{Place as ClaimedPlace, Places},
@@ -40,9 +39,9 @@ pub(super) struct ClusterOnShard {
     pub(super) name: Arc<str>,
     pub(super) view: RefCell<ClusterView>,
     pub(super) http: Arc<HttpClusterCells>,
-    cells: Arc<ClusterCells>,
+    connector: Connector,
     id: EndpointId,
-    connections: Rc<Connections>,
+    idle: Rc<IdleConnections>,
     /// Closes idle connections whose place was taken, where there is a limit.
     gives_way: OnceCell<JoinHandle<()>>,
 }
@@ -140,8 +139,15 @@ impl Idle for Upstream {
 #[derive(Default)]
 pub(super) struct Connections {
     clusters: RefCell<HashMap<Arc<str>, Rc<ClusterOnShard>>>,
-    idle: RefCell<IdlePool>,
-    /// When idle connections are looked at next.
+    idle: Rc<IdleConnections>,
+}
+
+/// Those that nobody uses at the moment. Clusters refer to them and not to each other, so that all of
+/// it ends with the shard.
+#[derive(Default)]
+struct IdleConnections {
+    pool: RefCell<IdlePool>,
+    /// When they are looked at next.
     expires_at: Cell<Option<Instant>>,
 }
 
@@ -156,11 +162,7 @@ impl Default for IdlePool {
 impl Connections {
     /// This shard's view of a cluster. Where the cluster of that name is another one than before, the
     /// view is made anew.
-    pub(super) fn cluster(
-        self: &Rc<Self>,
-        cluster: &Arc<Cluster>,
-        shard: &Shard,
-    ) -> Rc<ClusterOnShard> {
+    pub(super) fn cluster(&self, cluster: &Arc<Cluster>, shard: &Shard) -> Rc<ClusterOnShard> {
         let mut clusters = self.clusters.borrow_mut();
         if let Some(known) = clusters.get(cluster.name())
             && Arc::ptr_eq(known.view.borrow().cluster(), cluster)
@@ -171,25 +173,27 @@ impl Connections {
         let made = Rc::new(ClusterOnShard {
             view: RefCell::new(ClusterView::new(Arc::clone(cluster), fastrand::u64(..))),
             http: shard.registry().http_cluster(&name, shard.index()),
-            cells: shard.cluster(&name),
+            connector: Connector::new(shard, &name),
             id: EndpointId::next(),
-            connections: Rc::clone(self),
+            idle: Rc::clone(&self.idle),
             gives_way: OnceCell::new(),
             name: Arc::clone(&name),
         });
         clusters.insert(name, Rc::clone(&made));
         made
     }
+}
 
+impl IdleConnections {
     /// Closes idle connections that have a place in `places` whenever connections of other shards take
     /// these places.
     fn give_way(self: &Rc<Self>, places: Places) -> JoinHandle<()> {
-        let connections = Rc::downgrade(self);
+        let idle = Rc::downgrade(self);
         spawn(poll_fn(move |cx| {
             // First, so that what comes up meanwhile is not missed.
             places.hold(cx);
-            match connections.upgrade() {
-                Some(connections) => connections.close_surplus(&places),
+            match idle.upgrade() {
+                Some(idle) => idle.close_surplus(&places),
                 None => return Poll::Ready(()),
             }
             Poll::Pending
@@ -199,7 +203,7 @@ impl Connections {
     /// Closes idle connections for as long as there are more than have a place in `places`, the ones
     /// that have been idle longest first.
     fn close_surplus(&self, places: &Places) {
-        let pool = &mut self.idle.borrow_mut().0;
+        let pool = &mut self.pool.borrow_mut().0;
         while pool.close_one(|upstream| upstream.place.give_way(places)) {}
     }
 
@@ -210,18 +214,18 @@ impl Connections {
             return;
         }
         self.expires_at.set(Some(due));
-        let connections = Rc::clone(self);
+        let idle = Rc::clone(self);
         spawn(async move {
             loop {
                 sleep(due.saturating_duration_since(Instant::now())).await;
-                if connections.expires_at.get() != Some(due) {
+                if idle.expires_at.get() != Some(due) {
                     // Another one is due before what this one would wait for.
                     return;
                 }
-                let pool = &mut connections.idle.borrow_mut().0;
+                let pool = &mut idle.pool.borrow_mut().0;
                 pool.expire(Instant::now());
                 let next = pool.next_expiry();
-                connections.expires_at.set(next);
+                idle.expires_at.set(next);
                 match next {
                     Some(next) => due = next,
                     None => return,
@@ -264,7 +268,7 @@ impl ClusterOnShard {
     pub(super) fn idle(&self, place: &Place) -> Option<Upstream> {
         let key = self.key(place);
         let mut upstream = loop {
-            let mut upstream = self.connections.idle.borrow_mut().0.get(&key, Instant::now())?;
+            let mut upstream = self.idle.pool.borrow_mut().0.get(&key, Instant::now())?;
             if upstream.place.resume() {
                 break upstream;
             }
@@ -287,7 +291,6 @@ impl ClusterOnShard {
         place: &Place,
         client: Option<SocketAddr>,
         limits: HeadLimits,
-        shard: &Shard,
     ) -> Result<Upstream, Unreachable> {
         let (pending, connection, options) = {
             let mut view = self.view.borrow_mut();
@@ -298,15 +301,13 @@ impl ClusterOnShard {
         if let Some(places) = connection.places()
             && places.census().surplus > 0
         {
-            self.connections.close_surplus(places);
+            self.idle.close_surplus(places);
             if places.census().surplus > 0 {
                 places.wake_holders();
             }
         }
         let mut counted = Counted::new(&self.http, PoolState::Connecting);
-        let table = shard.shared().table.load_full();
-        let address = [place.address()];
-        let connected = connect(&address, &options, client, &table.loops, &self.cells).await;
+        let connected = self.connector.connect(&[place.address()], &options, client, None).await;
         drop(pending);
         let connected = connected.map_err(|error| match error {
             ConnectError::Failed { error, .. } => Unreachable::Failed(error),
@@ -335,15 +336,15 @@ impl ClusterOnShard {
             return;
         }
         if let Some(places) = upstream.place.places() {
-            self.gives_way.get_or_init(|| self.connections.give_way(places.clone()));
+            self.gives_way.get_or_init(|| self.idle.give_way(places.clone()));
         }
         upstream.count();
         upstream.counted.change(PoolState::Idle);
         let timeout = self.view.borrow_mut().settings().pool_idle();
         let (key, now) = (upstream.key, Instant::now());
-        self.connections.idle.borrow_mut().0.put(key, upstream, timeout, now);
+        self.idle.pool.borrow_mut().0.put(key, upstream, timeout, now);
         if let Some(timeout) = timeout {
-            self.connections.expire_from(now + timeout);
+            self.idle.expire_from(now + timeout);
         }
     }
 }

@@ -43,13 +43,21 @@ pub(in crate::http) enum BodyFault {
     Stream,
 }
 
+/// Whether TLS has ended without its close_notify. Between messages that is an end as any other: many
+/// peers make it so, and nothing is lost by it. A body that the end of the connection delimits is cut
+/// off by it (RFC 9112 section 9.8).
+pub(in crate::http) fn is_unannounced_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+}
+
 impl Incoming {
     pub(in crate::http) fn new(limits: HeadLimits) -> Incoming {
         let body = BodyReader::new(ResponseBody::None, limits);
         Incoming { limits, head: HeadReader::new(), body, count: 0 }
     }
 
-    /// Reads a head, which `parse` takes in. `false` if the stream ended before it began.
+    /// Reads a head, which `parse` takes in. `false` if the stream ended before it began, with or
+    /// without a word.
     ///
     /// # Cancel safety
     ///
@@ -60,11 +68,12 @@ impl Incoming {
         mut parse: impl FnMut(&[u8], &HeadLimits) -> Result<Parsed, E>,
     ) -> Result<bool, HeadFault<E>> {
         loop {
-            let mut chunk = match from.receive().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) if self.head.has_begun() => return Err(HeadFault::Truncated),
-                Ok(None) => return Ok(false),
-                Err(error) => return Err(HeadFault::Stream(error)),
+            let received = match from.receive().await {
+                Err(error) if is_unannounced_end(&error) => None,
+                received => received.map_err(HeadFault::Stream)?,
+            };
+            let Some(mut chunk) = received else {
+                return if self.head.has_begun() { Err(HeadFault::Truncated) } else { Ok(false) };
             };
             let limits = self.limits;
             let progress = self.head.read(&chunk, limits.bytes, |bytes| parse(bytes, &limits));

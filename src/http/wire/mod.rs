@@ -10,6 +10,6 @@ mod outgoing;
 
 pub(super) use self::{
     forward::{Broken, forward},
-    incoming::{BodyFault, HeadFault, Incoming},
+    incoming::{BodyFault, HeadFault, Incoming, is_unannounced_end},
     outgoing::Outgoing,
 };

@@ -194,10 +194,11 @@ impl Inner {
     }
 
     fn release(&mut self, key: Key) {
-        // A peer that is not sent everything must not take what it got for the whole.
+        // A peer that is not sent everything, which a failed send is as well, must not take what it
+        // got for the whole.
         if let Some((entry, driver)) = self.entry(key)
             && let Slot::Stream(stream) = &entry.slot
-            && stream.send.queued().is_ok_and(|queued| queued > 0)
+            && stream.send.queued().map_or(true, |queued| queued > 0)
             && let Some(fd) = entry.fd()
         {
             let _ = driver.reset_on_close(fd);

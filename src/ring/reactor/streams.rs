@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Inner, Reactor, gone, register,
+    Inner, LARGE, Reactor, SMALL, gone, register,
     start::{arm_receive, finish_if_due, start_poll, start_send},
 };
 use crate::{
@@ -26,9 +26,15 @@ use crate::{
     },
 };
 
+/// Bytes that may wait on either side of a stream: received and not taken, or handed over and not
+/// sent. In user space; the kernel's socket buffers come on top.
+const CREDIT: u32 = 64 << 10;
+/// The same in the bulk gear.
+const BULK_CREDIT: u32 = 2 << 20;
+
 impl Reactor {
-    pub(crate) fn adopt_stream(&self, fd: OwnedFd, credit: u32) -> Key {
-        let slot = Slot::Stream(StreamSlot::new(credit, false));
+    pub(crate) fn adopt_stream(&self, fd: OwnedFd) -> Key {
+        let slot = Slot::Stream(StreamSlot::new(CREDIT, false));
         self.inner.borrow_mut().slots.insert(Some(fd), slot)
     }
 
@@ -37,11 +43,10 @@ impl Reactor {
         &self,
         destination: SocketAddr,
         options: &UpstreamOptions,
-        credit: u32,
     ) -> Result<Key, DialError> {
         let inner = &mut *self.inner.borrow_mut();
         let fd = inner.driver.socket(destination, options)?;
-        Ok(inner.start_connect(fd, destination.into(), credit))
+        Ok(inner.start_connect(fd, destination.into()))
     }
 
     pub(crate) fn poll_connected(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -86,13 +91,17 @@ impl Reactor {
         let _ = self.with_stream(key, |stream| stream.receive.put_back(chunk));
     }
 
-    /// Receives into another pool from the next time that the receive is armed, which is now where
-    /// the driver can be made to.
-    pub(crate) fn use_pool(&self, key: Key, pool: u16, credit: u32) {
+    /// Receives into few large buffers, or many small ones, from the next time that the receive is
+    /// armed, which is now where the driver can be made to.
+    pub(crate) fn set_bulk(&self, key: Key, bulk: bool) {
         let inner = &mut *self.inner.borrow_mut();
         let Some((entry, driver)) = inner.entry(key) else { return };
         let armed = entry.in_flight(Kind::Receive);
         let Slot::Stream(stream) = &mut entry.slot else { return };
+        if std::mem::replace(&mut stream.bulk, bulk) == bulk {
+            return;
+        }
+        let (pool, credit) = if bulk { (LARGE, BULK_CREDIT) } else { (SMALL, CREDIT) };
         stream.receive.use_pool(pool, credit);
         if armed && !std::mem::replace(&mut stream.receive.cancelling, true) {
             driver.cancel(Token::new(key, Kind::Receive));
@@ -120,18 +129,28 @@ impl Reactor {
         Ok(())
     }
 
-    /// Ready when fewer than `limit` bytes that were handed over, in few enough pieces, are not sent
-    /// yet; with a limit of 1, when all are sent.
-    pub(crate) fn poll_sent(
+    /// Ready when more may be handed over: few enough bytes, in few enough pieces, wait to be sent.
+    pub(crate) fn poll_sendable(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_sent(key, cx, |stream, queued| {
+            let limit = if stream.bulk { BULK_CREDIT } else { CREDIT };
+            queued < limit as usize && !stream.send.is_full()
+        })
+    }
+
+    /// Ready when all that was handed over is sent.
+    pub(crate) fn poll_flushed(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_sent(key, cx, |_, _| false)
+    }
+
+    fn poll_sent(
         &self,
         key: Key,
-        limit: usize,
         cx: &mut Context<'_>,
+        is_enough: impl FnOnce(&StreamSlot, usize) -> bool,
     ) -> Poll<io::Result<()>> {
         self.with_stream(key, |stream| match stream.send.queued() {
             Err(error) => Poll::Ready(Err(error)),
-            Ok(0) => Poll::Ready(Ok(())),
-            Ok(queued) if queued < limit && !stream.send.is_full() => Poll::Ready(Ok(())),
+            Ok(queued) if queued == 0 || is_enough(stream, queued) => Poll::Ready(Ok(())),
             Ok(_) => {
                 register(&mut stream.send.waker, cx);
                 Poll::Pending
@@ -226,8 +245,8 @@ impl Reactor {
 }
 
 impl Inner {
-    fn start_connect(&mut self, fd: OwnedFd, address: socket2::SockAddr, credit: u32) -> Key {
-        let mut stream = StreamSlot::new(credit, true);
+    fn start_connect(&mut self, fd: OwnedFd, address: socket2::SockAddr) -> Key {
+        let mut stream = StreamSlot::new(CREDIT, true);
         let address: *const socket2::SockAddr =
             &raw const **stream.address.insert(Box::new(address));
         let key = self.slots.insert(Some(fd), Slot::Stream(stream));

@@ -20,7 +20,7 @@ fn world() -> (World, Reactor) {
 fn what_is_in_flight_at_the_end_is_leaked() {
     let (world, reactor) = world();
     let (near, far) = world.pair();
-    let key = reactor.adopt_stream(near, 64);
+    let key = reactor.adopt_stream(near);
     assert!(reactor.poll_receive(key, &mut Context::from_waker(Waker::noop())).is_pending());
     reactor.turn(Wait::No).unwrap();
     drop(far);
@@ -34,7 +34,7 @@ fn what_is_in_flight_at_the_end_is_leaked() {
 fn what_was_wound_down_is_freed() {
     let (world, reactor) = world();
     let (near, far) = world.pair();
-    let key = reactor.adopt_stream(near, 64);
+    let key = reactor.adopt_stream(near);
     assert!(reactor.poll_receive(key, &mut Context::from_waker(Waker::noop())).is_pending());
     assert_eq!(reactor.wind_down(std::time::Duration::from_secs(1)), 0);
     drop(far);

@@ -5,8 +5,9 @@ use std::{collections::VecDeque, rc::Rc};
 use proptest::prelude::*;
 
 use crate::ring::{
-    LARGE, Pool, SMALL,
+    Pool,
     driver::{Completion, Key, Kind, Operation, Token},
+    reactor::{LARGE, SMALL},
     receive::{ReceiveHalf, Then},
 };
 

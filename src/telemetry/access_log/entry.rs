@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use super::super::outcome::Outcome;
+use super::{super::outcome::Outcome, tls::TlsSession};
 
 /// One line's worth: a view of what its owner has anyway. Make one with [`new`](Self::new) and set
 /// what there is.
@@ -20,8 +20,12 @@ pub struct Entry<'a> {
     pub downstream_local: Option<SocketAddr>,
     /// The client.
     pub downstream_remote: Option<SocketAddr>,
-    /// The server name that the client's TLS handshake asked for.
+    /// The server name that the client asked for, where the TLS that it did so in ends elsewhere.
     pub server_name: Option<&'a str>,
+    /// What TLS has settled with the client, where it ends here.
+    pub downstream_tls: Option<&'a dyn TlsSession>,
+    /// What TLS has settled with the upstream.
+    pub upstream_tls: Option<&'a dyn TlsSession>,
 }
 
 impl<'a> Entry<'a> {
@@ -35,6 +39,8 @@ impl<'a> Entry<'a> {
             downstream_local: None,
             downstream_remote: None,
             server_name: None,
+            downstream_tls: None,
+            upstream_tls: None,
         }
     }
 }

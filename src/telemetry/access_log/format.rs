@@ -20,7 +20,8 @@ pub const ISTIO: &str = "[%START_TIME%] \
     %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% \
     %REQUESTED_SERVER_NAME% %ROUTE_NAME%";
 
-/// The keys of Istio's JSON lines, and what stands behind each.
+/// The keys of Istio's JSON lines, and what stands behind each. Those about TLS are our own, called
+/// as their operators.
 const JSON: &[(&str, &str)] = &[
     ("start_time", "%START_TIME%"),
     ("method", "%REQ(:METHOD)%"),
@@ -46,6 +47,16 @@ const JSON: &[(&str, &str)] = &[
     ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
     ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
     ("route_name", "%ROUTE_NAME%"),
+    ("downstream_tls_version", "%DOWNSTREAM_TLS_VERSION%"),
+    ("downstream_tls_cipher", "%DOWNSTREAM_TLS_CIPHER%"),
+    ("downstream_peer_uri_san", "%DOWNSTREAM_PEER_URI_SAN%"),
+    ("downstream_peer_subject", "%DOWNSTREAM_PEER_SUBJECT%"),
+    ("downstream_local_uri_san", "%DOWNSTREAM_LOCAL_URI_SAN%"),
+    ("upstream_tls_version", "%UPSTREAM_TLS_VERSION%"),
+    ("upstream_tls_cipher", "%UPSTREAM_TLS_CIPHER%"),
+    ("upstream_peer_uri_san", "%UPSTREAM_PEER_URI_SAN%"),
+    ("upstream_peer_subject", "%UPSTREAM_PEER_SUBJECT%"),
+    ("upstream_local_uri_san", "%UPSTREAM_LOCAL_URI_SAN%"),
 ];
 
 /// What a line looks like. Cheap to clone.
@@ -90,7 +101,7 @@ impl Format {
         Format(Arc::new(Kind::Text(parse(ISTIO).unwrap_or_default())))
     }
 
-    /// JSON, one object a line, with the keys and types of Istio's.
+    /// JSON, one object a line, with the keys and types of Istio's, and keys about TLS behind them.
     #[must_use]
     pub fn json() -> Format {
         let mut members = Vec::new();

@@ -32,6 +32,7 @@ mod format;
 mod queue;
 mod sink;
 mod time;
+mod tls;
 mod value;
 mod writer;
 
@@ -44,6 +45,7 @@ pub use self::{
     format::{Format, FormatError, ISTIO},
     queue::AccessLogOnShard,
     sink::AccessLogSink,
+    tls::{CertificateFacts, TlsSession},
 };
 use self::{
     queue::ShardQueue,

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::{entry::Entry, time::Clock};
+use super::{
+    entry::Entry,
+    time::Clock,
+    tls::{Fact, Side},
+};
 
 /// The longest value in a line, in bytes as they were received. What is longer is cut and marked
 /// with [`CUT`].
@@ -34,6 +38,7 @@ pub(super) enum Operator {
     DownstreamRemoteAddress,
     RequestedServerName,
     RouteName,
+    Tls(Side, Fact),
     Request(Lookup),
     Response(Lookup),
 }
@@ -65,6 +70,10 @@ pub(super) enum Value<'a> {
     /// A number that is text by its nature: the value of a field.
     NumberAsText(u64),
     Address(SocketAddr),
+    /// Several texts, with commas between them.
+    List(&'a [Box<str>]),
+    /// Bytes in hexadecimal.
+    Hex(&'a [u8]),
     /// A time, since the Unix epoch.
     Time(Duration),
 }
@@ -108,7 +117,7 @@ impl Operator {
             "DOWNSTREAM_REMOTE_ADDRESS" => Operator::DownstreamRemoteAddress,
             "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
             "ROUTE_NAME" => Operator::RouteName,
-            _ => return None,
+            _ => return Fact::named(name).map(|(side, fact)| Operator::Tls(side, fact)),
         })
     }
 
@@ -130,10 +139,37 @@ impl Operator {
             Operator::UpstreamLocalAddress => outcome.upstream_local.into(),
             Operator::DownstreamLocalAddress => entry.downstream_local.into(),
             Operator::DownstreamRemoteAddress => entry.downstream_remote.into(),
-            Operator::RequestedServerName => entry.server_name.into(),
+            Operator::RequestedServerName => {
+                let asked_here = entry.downstream_tls.and_then(|tls| tls.server_name());
+                asked_here.or(entry.server_name).into()
+            }
             Operator::RouteName => outcome.route.into(),
+            Operator::Tls(side, fact) => side.value(*fact, entry),
             Operator::Request(lookup) => lookup.find(|name| name.of_request(entry)),
             Operator::Response(lookup) => lookup.find(|name| name.of_response(entry)),
+        }
+    }
+}
+
+impl Side {
+    fn value<'e>(self, fact: Fact, entry: &Entry<'e>) -> Value<'e> {
+        let session = match self {
+            Side::Downstream => entry.downstream_tls,
+            Side::Upstream => entry.upstream_tls,
+        };
+        let Some(session) = session else { return Value::Absent };
+        match fact {
+            Fact::Version => Value::Text(session.version().as_bytes()),
+            Fact::Cipher => Value::Text(session.cipher().as_bytes()),
+            Fact::Subject(of) => of.certificate(session).map(|it| it.subject).into(),
+            Fact::Issuer(of) => of.certificate(session).map(|it| it.issuer).into(),
+            Fact::Serial(of) => of.certificate(session).map(|it| it.serial).into(),
+            Fact::UriNames(of) => Value::list(of.certificate(session).map(|it| it.uri_names)),
+            Fact::DnsNames(of) => Value::list(of.certificate(session).map(|it| it.dns_names)),
+            Fact::Fingerprint(of) => match of.certificate(session) {
+                Some(certificate) => Value::Hex(certificate.sha256),
+                None => Value::Absent,
+            },
         }
     }
 }
@@ -201,6 +237,12 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+impl<'a> Value<'a> {
+    fn list(texts: Option<&'a [Box<str>]>) -> Value<'a> {
+        texts.filter(|texts| !texts.is_empty()).map_or(Value::Absent, Value::List)
+    }
+}
+
 impl Value<'_> {
     /// Appends the value as text; `-` where there is none. `quoted` says that it stands between
     /// quotes, where it may have spaces. At most `longest` bytes of it, if that is given.
@@ -224,6 +266,18 @@ impl Value<'_> {
                     out.extend_from_slice(CUT);
                 }
             }
+            Value::List(texts) => {
+                let start = out.len();
+                write_joined(texts, out, |text, out| write_escaped(text, quoted, out));
+                if let Some(longest) = longest {
+                    // All of it is ASCII by now: the names of certificates are.
+                    out.truncate(start.saturating_add(longest));
+                }
+            }
+            Value::Hex(bytes) => {
+                let longest = longest.unwrap_or(usize::MAX);
+                write_digits(bytes, longest, out);
+            }
             other => other.write_plain(clock, out),
         }
     }
@@ -243,7 +297,12 @@ impl Value<'_> {
                 }
                 out.push(b'"');
             }
-            Value::NumberAsText(_) | Value::Address(_) | Value::Time(_) => {
+            Value::List(texts) => {
+                out.push(b'"');
+                write_joined(texts, out, write_json_escaped);
+                out.push(b'"');
+            }
+            Value::NumberAsText(_) | Value::Address(_) | Value::Hex(_) | Value::Time(_) => {
                 out.push(b'"');
                 self.write_plain(clock, out);
                 out.push(b'"');
@@ -256,8 +315,9 @@ impl Value<'_> {
         match self {
             Value::Number(number) | Value::NumberAsText(number) => write_number(number, out),
             Value::Address(address) => write_address(address, out),
+            Value::Hex(bytes) => write_digits(bytes, usize::MAX, out),
             Value::Time(time) => clock.write(time, out),
-            Value::Absent | Value::Text(_) => {}
+            Value::Absent | Value::Text(_) | Value::List(_) => {}
         }
     }
 }
@@ -354,8 +414,33 @@ fn write_json_escaped(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn write_hex(byte: u8, out: &mut Vec<u8>) {
+/// Texts with commas between them. What is longer than a value may be is cut.
+fn write_joined(texts: &[Box<str>], out: &mut Vec<u8>, write: impl Fn(&[u8], &mut Vec<u8>)) {
+    let mut left = LONGEST;
+    for (place, text) in texts.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        let (text, is_cut) = cut(text.as_bytes(), left);
+        write(text, out);
+        if is_cut {
+            return out.extend_from_slice(CUT);
+        }
+        left -= text.len();
+    }
+}
+
+fn digits(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let [high, low] = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
+    [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)])
+}
+
+/// At most `longest` digits.
+fn write_digits(bytes: &[u8], longest: usize, out: &mut Vec<u8>) {
+    out.extend(bytes.iter().flat_map(|byte| digits(*byte)).take(longest));
+}
+
+fn write_hex(byte: u8, out: &mut Vec<u8>) {
+    let [high, low] = digits(byte);
     out.extend_from_slice(&[b'\\', b'x', high, low]);
 }

@@ -11,7 +11,9 @@ mod machine;
 mod protocols;
 mod routes;
 mod sockets;
+mod tls;
 
+pub(super) use self::tls::HTTP;
 use super::{
     draft::Draft,
     host::Host,
@@ -43,9 +45,11 @@ pub(super) fn check(
     checks.patterns(&via);
     checks.targets();
     checks.protocol_keys();
+    checks.listener_tls(&via);
     checks.routes();
     checks.clusters();
     checks.cluster_kinds();
+    checks.cluster_tls();
     checks.sockets();
     checks.loops();
     checks.privileges();

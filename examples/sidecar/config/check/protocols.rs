@@ -4,16 +4,9 @@ use std::collections::HashSet;
 
 use super::Checks;
 use crate::config::{
-    draft::{ClusterDraft, Draft},
-    schema::{ClusterLimits, Policy, Protocol, ProxyHeaderOut, Target},
+    draft::ClusterDraft,
+    schema::{ClusterLimits, ListenerMode, Policy, Protocol, ProxyHeaderOut},
 };
-
-/// Who forwards to a cluster.
-#[derive(Default)]
-struct Users {
-    http: bool,
-    relay: bool,
-}
 
 impl Checks<'_, '_> {
     /// No listener has keys that its protocol has no use for.
@@ -49,12 +42,18 @@ impl Checks<'_, '_> {
                 }
             }
             let Some(section) = &listener.timeouts.section else { continue };
+            let permissive =
+                listener.tls.as_ref().is_some_and(|tls| tls.mode == Some(ListenerMode::Permissive));
             for (key, known, needs) in [
                 ("head", protocol.may_be_http(), "\"http\"` or `\"auto\""),
                 ("request", protocol.may_be_http(), "\"http\"` or `\"auto\""),
                 ("stream_idle", protocol.may_be_http(), "\"http\"` or `\"auto\""),
                 ("max_age", protocol.may_be_http(), "\"http\"` or `\"auto\""),
-                ("detect", protocol == Protocol::Auto, "\"auto\""),
+                (
+                    "detect",
+                    protocol == Protocol::Auto || permissive,
+                    "\"auto\"` or, in [listener.tls], `mode = \"permissive\"",
+                ),
             ] {
                 if section.has(key) && !known {
                     let message =
@@ -70,7 +69,7 @@ impl Checks<'_, '_> {
         let draft = self.draft;
         for cluster in &draft.clusters {
             let Some(name) = &cluster.name else { continue };
-            let users = users(draft, name);
+            let users = draft.users(name);
             if users.http {
                 self.for_http(cluster);
             }
@@ -132,17 +131,4 @@ impl Checks<'_, '_> {
             self.findings.warning(endpoint.at.clone(), no_effect("weight"));
         }
     }
-}
-
-fn users(draft: &Draft<'_>, cluster: &str) -> Users {
-    let mut users = Users::default();
-    let target = Target::Cluster(cluster.to_owned());
-    for listener in draft.listeners.iter().filter(|it| it.cluster.as_ref() == Some(&target)) {
-        let protocol = listener.protocol.unwrap_or(Protocol::Tcp);
-        users.http |= protocol.may_be_http();
-        users.relay |= protocol.may_be_tcp();
-    }
-    let mut routed = draft.routes.iter().flat_map(|route| &route.action.clusters);
-    users.http |= routed.any(|(name, _)| name == cluster);
-    users
 }

@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use evenkeel::http::route::{RouteProblem, RouteTable};
+use evenkeel::{
+    Connection, ServiceFactory as _,
+    http::route::{RouteProblem, RouteTable},
+    shard::Shard,
+    tls::ByServerName,
+};
 
 use super::Checks;
 use crate::config::{
@@ -19,6 +24,10 @@ impl Checks<'_, '_> {
         let names: HashSet<_> = draft.clusters.iter().filter_map(|c| c.name.as_deref()).collect();
         for (index, route) in draft.routes.iter().enumerate() {
             self.route_listener(route);
+            if self.is_by_server_name(route) {
+                self.by_server_name(route, &names);
+                continue;
+            }
             for (name, at) in &route.action.clusters {
                 self.route_cluster(name, at, &names);
             }
@@ -42,6 +51,7 @@ impl Checks<'_, '_> {
         let listeners = &self.draft.listeners;
         let message = match listeners.iter().find(|it| it.name.as_deref() == Some(name)) {
             // A wrong protocol may have been meant to be HTTP.
+            Some(listener) if listener.passes_tls_through() => return,
             Some(listener)
                 if !listener.section.has("protocol")
                     || listener.protocol == Some(Protocol::Tcp) =>
@@ -49,7 +59,7 @@ impl Checks<'_, '_> {
                 let line = self.line(&listener.section.span());
                 format!(
                     "listener \"{name}\", on line {line}, relays bytes, which have no routes: set \
-                     `protocol = \"http\"` there"
+                     `protocol = \"http\"` there, or pass TLS through by server name"
                 )
             }
             Some(_) => return,
@@ -59,6 +69,50 @@ impl Checks<'_, '_> {
             }
         };
         self.findings.error(section.at("listener"), format!("`listener`: {message}"));
+    }
+
+    fn is_by_server_name(&self, route: &RouteDraft<'_>) -> bool {
+        let named = |it: &&ListenerDraft<'_>| it.name.is_some() && it.name == route.listener;
+        self.draft.listeners.iter().find(named).is_some_and(ListenerDraft::passes_tls_through)
+    }
+
+    /// A route of TLS that is passed through has server names, a cluster, and nothing else.
+    fn by_server_name(&mut self, route: &RouteDraft<'_>, names: &HashSet<&str>) {
+        let section = &route.section;
+        let says_something = |key: &str| match key {
+            // What is written as it would be anyway says nothing.
+            "path_prefix" => route.path.as_ref().is_some_and(|path| *path != PathRule::default()),
+            key => section.has(key),
+        };
+        for key in OF_HTTP.into_iter().filter(|key| says_something(key)) {
+            let message = format!(
+                "`{key}` is for HTTP, which cannot be seen inside of TLS that is passed through: \
+                 leave it out"
+            );
+            self.findings.error(section.key_at(key), message);
+        }
+        if route.hosts.is_empty() {
+            self.findings.error(
+                section.span(),
+                "a route of TLS that is passed through needs `hosts`; what asks for no name of any \
+                 route goes to the listener's own `cluster`",
+            );
+        }
+        for host in &route.hosts {
+            let at = section.element("hosts", host).unwrap_or_else(|| section.at("hosts"));
+            let nobody = |_: &Shard| |_: Connection| async {};
+            if let Err(why) = ByServerName::new([(host, nobody)]).or(nobody).check() {
+                self.findings.error(at, format!("`hosts`: {why}"));
+            }
+        }
+        for (name, at) in &route.action.clusters {
+            match Target::named(name) {
+                Target::Cluster(_) => self.route_cluster(name, at, names),
+                Target::Passthrough | Target::Blackhole => self
+                    .findings
+                    .error(at.clone(), format!("\"{name}\" cannot be routed to: name a cluster")),
+            }
+        }
     }
 
     fn route_cluster(&mut self, name: &str, at: &Span, names: &HashSet<&str>) {
@@ -119,6 +173,23 @@ impl Checks<'_, '_> {
         self.draft.routes.iter().any(|route| route.listener.as_ref() == Some(name))
     }
 }
+
+/// The keys of a route that only HTTP has.
+const OF_HTTP: [&str; 13] = [
+    "path",
+    "path_prefix",
+    "method",
+    "headers",
+    "clusters",
+    "redirect",
+    "respond",
+    "timeout",
+    "try_timeout",
+    "rewrite",
+    "request_headers",
+    "response_headers",
+    "retry",
+];
 
 /// What a route matches, one of its hosts at a time.
 #[derive(PartialEq, Eq, Hash)]

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
+    path::Path,
     time::Duration,
 };
 
@@ -19,13 +20,14 @@ use super::{
         nearest::did_you_mean,
         problem::{Findings, Span},
         schema::{
-            ClusterLimits, ClusterRetry, ClusterSource, ClusterTimeouts, Health, Outlier, Policy,
-            ProxyHeaderOut, Target,
+            ClusterLimits, ClusterMode, ClusterRetry, ClusterSource, ClusterTimeouts, Health,
+            Outlier, Policy, ProxyHeaderOut, Target,
         },
         section::Section,
         value::{choice, choice_of, count, kind, limit, name, positive_duration, text, timeout},
     },
     mark, source,
+    tls::TlsDraft,
 };
 
 /// A `[[cluster]]`.
@@ -42,6 +44,7 @@ pub(in super::super) struct ClusterDraft<'d> {
     pub(in super::super) outlier: Option<Outlier>,
     pub(in super::super) retry: Option<ClusterRetry>,
     pub(in super::super) health: Option<Health>,
+    pub(in super::super) tls: Option<TlsDraft<'d, ClusterMode>>,
 }
 
 /// One of the endpoints.
@@ -92,7 +95,7 @@ impl EndpointDraft {
 }
 
 impl<'d> ClusterDraft<'d> {
-    pub(super) fn read(section: Section<'d>, findings: &mut Findings) -> Self {
+    pub(super) fn read(section: Section<'d>, directory: &Path, findings: &mut Findings) -> Self {
         let elements = section.array("endpoints", findings);
         let endpoints =
             elements.filter_map(|element| EndpointDraft::read(element, findings)).collect();
@@ -108,6 +111,7 @@ impl<'d> ClusterDraft<'d> {
             outlier: read_outlier(&section, findings),
             retry: read_retry(&section, findings),
             health: read_health(&section, findings),
+            tls: TlsDraft::read(&section, &keys::CLUSTER_TLS, directory, findings),
             section,
         }
     }

@@ -14,8 +14,8 @@ use super::{
         keys,
         problem::Findings,
         schema::{
-            AccessLogFormat, Direction, Fallback, HttpOptions, LogSink, LoggedOnly, Lookup,
-            Protocol, ProxyHeaderIn, Target,
+            AccessLogFormat, Direction, Fallback, HttpOptions, ListenerMode, LogSink, LoggedOnly,
+            Lookup, Protocol, ProxyHeaderIn, Target,
         },
         section::Section,
         value::{
@@ -24,6 +24,7 @@ use super::{
         },
     },
     mark, source,
+    tls::TlsDraft,
 };
 
 /// A `[[listener]]` of either kind: which one it is, is for the checks to say.
@@ -49,6 +50,7 @@ pub(in super::super) struct ListenerDraft<'d> {
     pub(in super::super) timeouts: TimeoutsDraft<'d>,
     /// The section, and what it says with all else at its default.
     pub(in super::super) http: Option<(Section<'d>, HttpOptions)>,
+    pub(in super::super) tls: Option<TlsDraft<'d, ListenerMode>>,
 }
 
 choice! {
@@ -71,6 +73,7 @@ pub(in super::super) struct TimeoutsDraft<'d> {
     pub(in super::super) stream_idle: Option<Option<Duration>>,
     pub(in super::super) max_age: Option<Option<Duration>>,
     pub(in super::super) detect: Option<Duration>,
+    pub(in super::super) handshake: Option<Duration>,
 }
 
 impl<'d> TimeoutsDraft<'d> {
@@ -86,6 +89,7 @@ impl<'d> TimeoutsDraft<'d> {
             stream_idle: section.read("stream_idle", findings, timeout),
             max_age: section.read("max_age", findings, timeout),
             detect: section.read("detect", findings, positive_duration),
+            handshake: section.read("handshake", findings, positive_duration),
             section: Some(section),
         }
     }
@@ -119,8 +123,14 @@ impl<'d> ListenerDraft<'d> {
             http: section
                 .table("http", &keys::LISTENER_HTTP, findings)
                 .map(|section| (section.clone(), http_options(&section, findings))),
+            tls: TlsDraft::read(&section, &keys::LISTENER_TLS, directory, findings),
             section,
         }
+    }
+
+    /// Whether its routes are for server names.
+    pub(in super::super) fn passes_tls_through(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.mode == Some(ListenerMode::Passthrough))
     }
 
     /// How the original destination is found, if it is asked for.

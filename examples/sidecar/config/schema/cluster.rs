@@ -8,7 +8,10 @@ use std::{
 use evenkeel::upstream::settings::EndpointAddress;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::super::{address::Source, value::choice, written};
+use super::{
+    super::{address::Source, value::choice, written},
+    tls::ClusterTls,
+};
 
 /// Addresses that serve the same.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,6 +41,9 @@ pub(crate) struct Cluster {
     /// How endpoints are asked whether they are well. Default: they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) health: Option<Health>,
+    /// Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<ClusterTls>,
 }
 
 /// One endpoint, or with a name as many as it has addresses.

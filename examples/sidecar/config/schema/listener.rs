@@ -14,6 +14,7 @@ use super::{
         written,
     },
     http::{AccessLog, HttpOptions},
+    tls::ListenerTls,
 };
 
 /// A listener that accepts on a socket.
@@ -46,6 +47,9 @@ pub(crate) struct ConnectionOptions {
     /// Unless the protocol is `tcp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<HttpOptions>,
+    /// Default: none, whatever an accepting listener says of its own connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<ListenerTls>,
 }
 
 choice! {
@@ -240,14 +244,19 @@ pub(crate) struct ListenerTimeouts {
     /// Unless the protocol is `tcp`.
     #[serde(flatten)]
     pub(crate) http: Option<HttpTimeouts>,
-    /// For first bytes to come, with `auto`; then the connection is relayed, since its server may
-    /// speak first. Default: 100 ms.
+    /// For first bytes to come, with `auto` or permissive TLS; then the connection is relayed, since its
+    /// server may speak first. Default: 100 ms.
     #[serde(serialize_with = "written::in_words_if_any", skip_serializing_if = "Option::is_none")]
     pub(crate) detect: Option<Duration>,
+    /// For a TLS handshake, or for its first message where TLS is passed through. `None` without TLS.
+    /// Default: 10 s.
+    #[serde(serialize_with = "written::in_words_if_any", skip_serializing_if = "Option::is_none")]
+    pub(crate) handshake: Option<Duration>,
 }
 
 impl ListenerTimeouts {
     pub(crate) const DETECT: Duration = Duration::from_millis(100);
+    pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
     /// Of relayed bytes.
     pub(crate) const IDLE: Duration = Duration::from_secs(3600);
     pub(crate) const HALF_CLOSE: Duration = Duration::from_secs(3600);

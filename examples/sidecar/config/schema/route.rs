@@ -1,4 +1,5 @@
-//! Routes: which requests go where, and what is changed on the way. They are held as they are written;
+//! Routes: which requests go where, and what is changed on the way; or, where TLS is passed through,
+//! which server names. They are held as they are written;
 //! `route` makes of them what the library looks up.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -12,7 +13,7 @@ use super::super::{value::choice, written};
 pub(crate) struct Route {
     /// What the access log calls it. Default: `route-N`, its place in the file.
     pub(crate) name: String,
-    /// The listener whose requests these are; it speaks HTTP.
+    /// The listener whose requests these are; it speaks HTTP, or passes TLS through.
     pub(crate) listener: String,
     /// `name`, `*.suffix` or `*`, with or without a port; none is any.
     #[serde(skip_serializing_if = "Vec::is_empty")]

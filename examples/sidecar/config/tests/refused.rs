@@ -1,6 +1,7 @@
 //! Mistakes, and what is said about them: the place, and the words that matter, remedy included.
 
 mod http;
+mod tls;
 
 use super::{host, lines, read, unprivileged};
 use crate::config::Loaded;
@@ -211,7 +212,6 @@ fn in_an_accepting_listener() {
             "6:36: error: unknown key `slower_then` in `access_log_only`; did you mean `slower_than`?",
         ),
         ("clusters = []\ncluster = 'c'", "4:1: error: unknown key `clusters`…in [[route]]"),
-        ("cluster = 'c'\n[listener.tls]\nmode = 'off'", "5:11: error: `tls` needs TLS, which"),
         (
             "cluster = 'c'\n[listener.http]",
             "5:1: error: [listener.http] needs `protocol = \"http\"` or `\"auto\"`",
@@ -249,7 +249,10 @@ fn in_an_accepting_listener() {
             "cluster = 'c'\nprotocol = 'http'\nhttp.forwarded = 'drop'",
             "6:18: error: `forwarded`: …\"append\", \"replace\", \"trust\"",
         ),
-        ("cluster = 'c'\ntimeouts.handshake = '1s'", "5:10: error: `handshake` needs TLS"),
+        (
+            "cluster = 'c'\ntimeouts.handshake = '1s'",
+            "5:10: error: `handshake` needs [listener.tls]",
+        ),
         (
             "cluster = 'c'\ntimeouts.idle = '0s'",
             "5:17: error: `idle`: zero would close…write \"off\"",
@@ -434,7 +437,6 @@ fn in_a_cluster() {
         (&format!("{good}policy = 3"), "8:10: error: `policy`: expected a policy such as"),
         (&format!("{good}policy = {{}}"), "8:10: error: `policy`: write { hash = "),
         (&format!("{good}policy.hash = 'a b'"), "8:15: error: `hash`: \"a b\" is not the name of"),
-        (&format!("{good}[cluster.tls]"), "8:10: error: `tls` needs TLS"),
         (&format!("{good}limits.retries = 1"), "8:1: warning: `limits` has no effect"),
         (&format!("{good}[cluster.retry]"), "8:10: warning: `retry` has no effect"),
         (&format!("{good}[cluster.outlier]"), "8:10: warning: `outlier` has no effect"),

@@ -429,10 +429,19 @@ fn the_reference_is_taken() {
         head = "10s"
         request = "off"
         max_age = "off"
+        handshake = "10s"
         [listener.http]
         max_head = "64KiB"
         max_fields = 100
         max_body = "off"
+        [listener.tls]
+        mode = "strict"
+        certificate = "server.pem"
+        key = "server.key"
+        roots = { "cluster.local" = "ca.pem", "partner.example" = "partner.pem" }
+        peers = ["spiffe://cluster.local/ns/default/*"]
+        crl = "ca.crl"
+        alpn = ["http/1.1"]
         [[route]]
         listener = "reviews"
         hosts = ["*.a.example"]
@@ -460,6 +469,14 @@ fn the_reference_is_taken() {
         consecutive_failures = 5
         [cluster.retry]
         attempts = 2
+        [cluster.tls]
+        mode = "mutual"
+        certificate = "client.pem"
+        key = "client.key"
+        roots = "ca.pem"
+        sni = "localhost"
+        peers = ["spiffe://cluster.local/ns/default/sa/server"]
+        alpn = ["http/1.1"]
         "#;
     let host = Host { cpus: (0..16).collect(), ..host() };
     let loaded = read(text, &host).unwrap();

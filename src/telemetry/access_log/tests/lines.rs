@@ -1,7 +1,7 @@
 //! What lines look like, whatever they are made from.
 
 use super::super::super::outcome::ResponseFlag;
-use super::super::{Format, FormatError, ISTIO};
+use super::super::{CertificateFacts, Format, FormatError, ISTIO, TlsSession};
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -115,6 +115,16 @@ fn json_has_istios_keys_and_types() {
         "downstream_remote_address": "10.44.1.23:46520",
         "requested_server_name": null,
         "route_name": "default",
+        "downstream_tls_version": null,
+        "downstream_tls_cipher": null,
+        "downstream_peer_uri_san": null,
+        "downstream_peer_subject": null,
+        "downstream_local_uri_san": null,
+        "upstream_tls_version": null,
+        "upstream_tls_cipher": null,
+        "upstream_peer_uri_san": null,
+        "upstream_peer_subject": null,
+        "upstream_local_uri_san": null,
     });
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
 }
@@ -149,6 +159,81 @@ fn formats_of_ones_own() {
     ] {
         assert_eq!(custom(format, &entry), line, "{format:?}");
     }
+}
+
+/// A session whose peer has put as much as it could into its names.
+#[derive(Debug)]
+struct Session {
+    uri_names: Box<[Box<str>]>,
+}
+
+impl TlsSession for Session {
+    fn version(&self) -> &'static str {
+        "TLSv1.3"
+    }
+
+    fn cipher(&self) -> &'static str {
+        "TLS_AES_128_GCM_SHA256"
+    }
+
+    fn server_name(&self) -> Option<&str> {
+        Some("a.example")
+    }
+
+    fn peer(&self) -> Option<CertificateFacts<'_>> {
+        Some(CertificateFacts {
+            subject: "CN=a,O=\\\"b\\\" c",
+            issuer: "CN=ca",
+            serial: "0aff",
+            uri_names: &self.uri_names,
+            dns_names: &[],
+            sha256: &[0xab; 32],
+        })
+    }
+
+    fn local(&self) -> Option<CertificateFacts<'_>> {
+        None
+    }
+}
+
+#[test]
+fn lines_tell_what_tls_has_settled() {
+    let outcome = teapot();
+    let names = ["spiffe://td/a", "https://\"x y"].map(Box::from).into();
+    let session = Session { uri_names: names };
+    let mut entry = entry(&outcome, &CURL);
+    entry.server_name = Some("elsewhere.example");
+    assert_eq!(custom("%REQUESTED_SERVER_NAME%", &entry), "elsewhere.example");
+    entry.downstream_tls = Some(&session);
+    for (format, line) in [
+        ("%REQUESTED_SERVER_NAME% %DOWNSTREAM_TLS_VERSION%", "a.example TLSv1.3"),
+        ("%DOWNSTREAM_TLS_CIPHER% %UPSTREAM_TLS_CIPHER%", "TLS_AES_128_GCM_SHA256 -"),
+        ("%DOWNSTREAM_PEER_URI_SAN%", "spiffe://td/a,https://\\x22x\\x20y"),
+        ("\"%DOWNSTREAM_PEER_URI_SAN:9%\"", "\"spiffe://\""),
+        ("\"%DOWNSTREAM_PEER_SUBJECT%\"", "\"CN=a,O=\\x5c\\x22b\\x5c\\x22 c\""),
+        ("%DOWNSTREAM_PEER_ISSUER% %DOWNSTREAM_PEER_SERIAL%", "CN=ca 0aff"),
+        ("%DOWNSTREAM_PEER_FINGERPRINT_256:4% %DOWNSTREAM_PEER_DNS_SAN%", "abab -"),
+        ("%DOWNSTREAM_LOCAL_URI_SAN% %UPSTREAM_PEER_URI_SAN%", "- -"),
+    ] {
+        assert_eq!(custom(format, &entry), line, "{format}");
+    }
+    let json: Value = serde_json::from_str(&text(&Format::json(), &entry)).unwrap();
+    assert_eq!(json["requested_server_name"], "a.example");
+    assert_eq!(json["downstream_tls_version"], "TLSv1.3");
+    assert_eq!(json["downstream_peer_uri_san"], "spiffe://td/a,https://\"x y");
+    assert_eq!(json["upstream_tls_version"], Value::Null);
+}
+
+#[test]
+fn as_many_names_as_a_certificate_can_have_are_cut() {
+    let outcome = teapot();
+    let session = Session { uri_names: vec!["\"".repeat(1000).into(); 40].into() };
+    let mut entry = entry(&outcome, &CURL);
+    entry.downstream_tls = Some(&session);
+    let line = text(&Format::json(), &entry);
+    let json: Value = serde_json::from_str(&line).unwrap();
+    let names = json["downstream_peer_uri_san"].as_str().unwrap();
+    assert!(names.ends_with("...") && names.len() < 9000, "{}", names.len());
 }
 
 #[test]

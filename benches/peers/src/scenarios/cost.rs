@@ -1,0 +1,206 @@
+//! What a request costs: the proxy's CPU time under a closed loop that leaves it no pause.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Bench, Placement, Rounds, Scenario, cost_ratio, in_turns, values};
+use crate::exchange::{BODY_LEN, Exchange};
+use crate::load::{Workload, closed, held::Held};
+use crate::peers::{Job, Peer, Protocol};
+use crate::probe::Probed;
+use crate::process::{self, CpuTime};
+use crate::report::{Bar, Chart, Raw, Section, median_cell};
+use crate::statistics::median;
+use crate::work::Work;
+
+const IDLE: usize = 1_000;
+const RELAYS: &[&str] =
+    &["bare-ring", "evenkeel", "tokio", "monoio", "glommio", "nginx", "haproxy", "envoy"];
+const PROXIES: &[&str] = &["evenkeel", "nginx", "haproxy", "envoy", "pingora"];
+
+/// One run of one peer.
+struct Run {
+    /// CPU time of a request in µs, of a body in ms.
+    cost: f64,
+    /// The part of it in user space.
+    user: f64,
+    /// Requests or bodies a second.
+    rate: f64,
+    /// 50th, 99th and 99.9th percentile, µs.
+    latency: [f64; 3],
+    /// Anonymous memory in the end, MiB.
+    memory: f64,
+    /// Of peers on a ring: completions reaped for each `io_uring_enter`, over their whole life.
+    completions_per_turn: Option<f64>,
+    /// By request or body.
+    probed: Option<Probed>,
+}
+
+struct Plan {
+    job: Job,
+    placement: Placement,
+    workload: Workload,
+    idle: usize,
+    duration: Duration,
+}
+
+pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
+    let (protocol, exchange, connections, idle) = match scenario {
+        Scenario::HttpKeepAlive => (Protocol::Http, Exchange::HTTP, 64, 0),
+        Scenario::HttpNewConnection => (Protocol::Http, Exchange::HTTP_LAST, 64, 0),
+        Scenario::RelayNewConnection => (Protocol::Relay, Exchange::SMALL_LAST, 64, 0),
+        Scenario::RelayBulk => (Protocol::Relay, Exchange::BULK, 1, 0),
+        Scenario::RelayIdleActive => (Protocol::Relay, Exchange::SMALL, 64, IDLE),
+        _ => (Protocol::Relay, Exchange::SMALL, 64, 0),
+    };
+    let workers = bench.workers.unwrap_or(1);
+    let plan = Plan {
+        job: bench.job(protocol, workers),
+        placement: bench.placement(workers),
+        workload: Workload { connections: bench.connections.unwrap_or(connections), exchange },
+        idle,
+        duration: bench.duration(Duration::from_millis(500), Duration::from_secs(1)),
+    };
+    let usual = if protocol == Protocol::Http { PROXIES } else { RELAYS };
+    let rounds = bench.rounds(3, 20);
+    let done = in_turns(bench.participants(protocol, workers, usual), rounds, |peer| {
+        let run = measure(peer, &plan, bench)?;
+        if bench.verbose {
+            println!("{:>20} {:8.2} {:10.0}/s", peer.name(), run.cost, run.rate);
+        }
+        Ok(run)
+    })?;
+    Ok(section(scenario, &plan, rounds, done))
+}
+
+fn measure(peer: &Peer, plan: &Plan, bench: &Bench) -> io::Result<Run> {
+    let running = plan.placement.start(peer, &plan.job)?;
+    let proxy = running.addresses[0];
+    let idle = Held::open_many(proxy, plan.workload.exchange, plan.idle)?;
+    let mut probing = None;
+    let (load, before, after) = closed::run(proxy, plan.workload, plan.duration, || {
+        // A probe slows the proxy down, but what it counts stays the same.
+        if let (Some(probe), None) = (bench.probe, &probing) {
+            probing = Some(probe.attach(&running.pids)?);
+        }
+        CpuTime::of(&running.pids)
+    })?;
+    let probed = probing.map(|probing| probing.finish()).transpose()?;
+    let memory = process::anonymous_memory(&running.pids)?;
+    drop(idle);
+    let work = running.stop();
+
+    let cpu = (after.total - before.total).as_secs_f64();
+    let user = (after.user - before.user).as_secs_f64().min(cpu);
+    let (done, unit) = match plan.workload.exchange.response_len {
+        Some(BODY_LEN) => (load.bytes as f64 / BODY_LEN as f64, 1e3),
+        _ => (load.requests as f64, 1e6),
+    };
+    let percentile = |p| load.latency.value_at_quantile(p) as f64 / 1e3;
+    Ok(Run {
+        cost: cpu * unit / done,
+        user: user * unit / done,
+        rate: done / load.elapsed.as_secs_f64(),
+        latency: [0.5, 0.99, 0.999].map(percentile),
+        memory: memory as f64 / f64::from(1 << 20),
+        completions_per_turn: work.map(Work::completions_per_turn),
+        probed: probed.map(|probed| probed.divided_by(done)),
+    })
+}
+
+/// The yardstick where it takes part, otherwise the cheapest of the others.
+fn reference(done: &Rounds<Run>) -> usize {
+    let cost = |index: &usize| median(&values(&done.runs[*index].1, |run| run.cost)).value;
+    let by_name = done.runs.iter().position(|(peer, _)| peer.name() == "bare-ring");
+    let others = (0..done.runs.len()).filter(|&index| !done.runs[index].0.is_evenkeel());
+    by_name.or_else(|| others.min_by(|a, b| cost(a).total_cmp(&cost(b)))).unwrap_or(0)
+}
+
+fn section(scenario: Scenario, plan: &Plan, rounds: usize, done: Rounds<Run>) -> Section {
+    let bulk = scenario == Scenario::RelayBulk;
+    let (cost, rate) =
+        if bulk { ("CPU ms/64 MiB", "bodies/s") } else { ("CPU µs/request", "requests/s") };
+    let reference = &done.runs[reference(&done)];
+    let evenkeel = done.runs.iter().find(|(peer, _)| peer.name() == "evenkeel");
+    let mut section = Section::new(scenario.name(), scenario.describe());
+    section.conditions = format!(
+        "{} connections{}, {rounds} rounds of {:?}, {} worker(s); {}",
+        plan.workload.connections,
+        if plan.idle > 0 { format!(" beside {} idle", plan.idle) } else { String::new() },
+        plan.duration,
+        plan.job.workers,
+        plan.placement.describe(),
+    );
+    section.header = ["peer", cost, "user", "system"].map(str::to_owned).to_vec();
+    section.header.push(format!("ratio to {}", reference.0.name()));
+    section.header.extend(evenkeel.map(|_| "evenkeel to it".to_owned()));
+    let rest =
+        [rate, "p50 µs", "p99 µs", "p99.9 µs", "memory MiB", "completions/turn"].map(str::to_owned);
+    section.header.extend(rest);
+    let mut chart = Chart::new(scenario.describe(), cost);
+    let digits = if bulk { 1 } else { 2 };
+    let cost_of = |run: &Run| run.cost;
+    for done in &done.runs {
+        let (peer, runs) = done;
+        let mut row = vec![peer.name().to_owned()];
+        row.extend(costs(runs, digits));
+        row.push(cost_ratio(done, reference, cost_of));
+        row.extend(evenkeel.map(|evenkeel| cost_ratio(evenkeel, done, cost_of)));
+        row.extend(carried(runs, usize::from(bulk)));
+        section.rows.push(row);
+        chart.bars.push(Bar::new(peer, median(&values(runs, |run| run.cost))));
+        section.raw.extend(raw(peer, runs));
+        section.notes.extend(counts(peer, runs));
+    }
+    section.notes.extend(done.notes);
+    section.chart = Some(chart);
+    section
+}
+
+/// CPU time, and its parts in user space and in the kernel.
+fn costs(runs: &[Run], digits: usize) -> [String; 3] {
+    let cost = median(&values(runs, |run| run.cost));
+    // Sampled by the timer tick: only all runs together have enough ticks.
+    let sum = |value: fn(&Run) -> f64| values(runs, value).iter().sum::<f64>();
+    let user = cost.value * sum(|run| run.user) / sum(|run| run.cost);
+    let system = cost.value - user;
+    [median_cell(cost, digits), format!("{user:.digits$}"), format!("{system:.digits$}")]
+}
+
+/// Rate, latencies, memory, completions a turn.
+fn carried(runs: &[Run], digits: usize) -> [String; 6] {
+    let of = |value: fn(&Run) -> f64| median(&values(runs, value)).value;
+    let turns: Vec<f64> = runs.iter().filter_map(|run| run.completions_per_turn).collect();
+    [
+        format!("{:.digits$}", of(|run| run.rate)),
+        format!("{:.0}", of(|run| run.latency[0])),
+        format!("{:.0}", of(|run| run.latency[1])),
+        format!("{:.0}", of(|run| run.latency[2])),
+        format!("{:.1}", of(|run| run.memory)),
+        if turns.is_empty() { String::new() } else { format!("{:.1}", median(&turns).value) },
+    ]
+}
+
+fn raw(peer: &Peer, runs: &[Run]) -> Vec<Raw> {
+    let of_run = |(round, run): (usize, &Run)| {
+        let raw = |metric, value| Raw::new(peer.name(), round, metric, value);
+        [
+            raw("cost", run.cost),
+            raw("user", run.user),
+            raw("rate", run.rate),
+            raw("p50_us", run.latency[0]),
+            raw("p99_us", run.latency[1]),
+            raw("p999_us", run.latency[2]),
+            raw("memory_mib", run.memory),
+        ]
+    };
+    runs.iter().enumerate().flat_map(of_run).collect()
+}
+
+/// What a probe counted.
+fn counts(peer: &Peer, runs: &[Run]) -> Option<String> {
+    let probed = runs.last()?.probed.as_ref()?;
+    let counts: Vec<String> =
+        probed.0.iter().map(|(name, count)| format!("{count:.3} {name}")).collect();
+    Some(format!("{}, each request: {}", peer.name(), counts.join(", ")))
+}

@@ -1,0 +1,130 @@
+//! How connections lie on the workers while they come and go.
+//!
+//! Connections are opened at random moments; most live for a moment, some for seconds. Each is
+//! assigned to its worker as soon as it is open, so that the instrument knows at any time how many
+//! each worker has. Random numbers come from a fixed seed: every peer gets the same lives.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::owner::{self, Owners, spread};
+use super::{PEERS, WORKERS};
+use crate::exchange::Exchange;
+use crate::load::held::Held;
+use crate::peers::{Peer, Protocol};
+use crate::report::{Bar, Chart, Raw, Section};
+use crate::scenarios::{Bench, Placement, Scenario, in_turns};
+use crate::statistics::{Median, median};
+
+const SEED: u64 = 1;
+const OPENS_PER_SECOND: f64 = 200.0;
+const LONG_LIFE: Duration = Duration::from_secs(3);
+const SHORT_LIFE: Duration = Duration::from_millis(20);
+const LONG_SHARE: f64 = 0.2;
+
+struct Run {
+    /// After each open.
+    spreads: Vec<f64>,
+    /// Mean of the connections that were open after an open.
+    open: f64,
+}
+
+pub(in crate::scenarios) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
+    let workers = bench.workers.unwrap_or(WORKERS);
+    let placement = bench.placement(workers);
+    let duration = bench.duration(Duration::from_secs(5), Duration::from_secs(60));
+    let rounds = bench.rounds(1, 1);
+    let done = in_turns(bench.participants(Protocol::Relay, workers, PEERS), rounds, |peer| {
+        measure(peer, bench, &placement, workers, duration)
+    })?;
+
+    let mut section = Section::new(scenario.name(), scenario.describe());
+    section.conditions = format!(
+        "{OPENS_PER_SECOND} opens a second for {duration:?}, {rounds} round(s); of 10 connections 8 \
+         live for {SHORT_LIFE:?} on average and 2 for {LONG_LIFE:?}; {workers} workers; {}. Spread: \
+         most minus fewest connections of a worker, after each open",
+        placement.describe(),
+    );
+    section.header = ["peer", "median spread", "p99", "worst", "open at a time", "opened"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut chart = Chart::new(scenario.describe(), "median spread");
+    for (peer, runs) in &done.runs {
+        let mut spreads: Vec<f64> = runs.iter().flat_map(|run| run.spreads.clone()).collect();
+        spreads.sort_by(f64::total_cmp);
+        let middle = median(&spreads).value;
+        let p99 = spreads[spreads.len() * 99 / 100];
+        section.rows.push(vec![
+            peer.name().to_owned(),
+            format!("{middle:.0}"),
+            format!("{p99:.0}"),
+            format!("{:.0}", spreads[spreads.len() - 1]),
+            format!("{:.0}", runs.iter().map(|run| run.open).sum::<f64>() / runs.len() as f64),
+            spreads.len().to_string(),
+        ]);
+        chart.bars.push(Bar::new(peer, Median { value: middle, interval: None }));
+        for (round, run) in runs.iter().enumerate() {
+            let middle = median(&run.spreads).value;
+            section.raw.push(Raw::new(peer.name(), round, "median_spread", middle));
+        }
+    }
+    section.notes.extend(done.notes);
+    section.chart = Some(chart);
+    Ok(section)
+}
+
+fn measure(
+    peer: &Peer,
+    bench: &Bench,
+    placement: &Placement,
+    workers: usize,
+    duration: Duration,
+) -> io::Result<Run> {
+    let running = placement.start(peer, &bench.job(Protocol::Relay, workers))?;
+    let threads = running.workers()?;
+    let owners = Owners::of(&threads);
+    owner::let_it_settle();
+
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let mut exponential = |mean: Duration| mean.mul_f64(-(1.0 - random.f64()).ln());
+    let mut lives = fastrand::Rng::with_seed(SEED);
+    let mut slots: Vec<Option<(Held, usize)>> = Vec::new();
+    let mut vacant = Vec::new();
+    // When which slot ends.
+    let mut ends = BinaryHeap::new();
+    let mut counts = vec![0; threads.len()];
+    let mut spreads = Vec::new();
+    let mut open = 0;
+    let started = Instant::now();
+    let mut next_open = started;
+    while started.elapsed() < duration {
+        let next_end = ends.peek().map(|&Reverse((end, _))| end);
+        let next = next_end.map_or(next_open, |end: Instant| end.min(next_open));
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        if next_end == Some(next) {
+            let Some(Reverse((_, slot))) = ends.pop() else { continue };
+            let ended: Option<(Held, usize)> = std::mem::take(&mut slots[slot]);
+            counts[ended.map_or(0, |(_, owner)| owner)] -= 1;
+            vacant.push(slot);
+            continue;
+        }
+        let mut connection = Held::open(running.addresses[0], Exchange::SMALL)?;
+        let owner = owners.find(&mut connection)?;
+        counts[owner] += 1;
+        let slot = vacant.pop().unwrap_or_else(|| {
+            slots.push(None);
+            slots.len() - 1
+        });
+        slots[slot] = Some((connection, owner));
+        let mean = if lives.f64() < LONG_SHARE { LONG_LIFE } else { SHORT_LIFE };
+        ends.push(Reverse((Instant::now() + exponential(mean), slot)));
+        next_open += exponential(Duration::from_secs_f64(1.0 / OPENS_PER_SECOND));
+        spreads.push(spread(&counts) as f64);
+        open += counts.iter().sum::<usize>();
+    }
+    let open = open as f64 / spreads.len().max(1) as f64;
+    Ok(Run { spreads, open })
+}

@@ -1,0 +1,39 @@
+//! What may stand between a socket and those who use its stream: TLS.
+//!
+//! Flows in: what the socket receives, and what the stream's user sends. Flows out: the same, as the
+//! other side understands it. A stream without one costs its users a null check.
+
+use std::{
+    any::Any,
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::{socket::Socket, stream::Leaves};
+use crate::{
+    ring::{Chunk, Payload},
+    telemetry::access_log::TlsSession,
+};
+
+/// A protocol on top of a socket that carries a stream of bytes again.
+pub(crate) trait Layer: Any {
+    /// As [`Stream::poll_receive`](super::Stream::poll_receive).
+    fn poll_receive(
+        &self,
+        socket: &Socket,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Chunk>>>;
+
+    /// What its handshake has settled.
+    fn session(&self) -> Arc<dyn TlsSession>;
+
+    /// Puts bytes back, to be received first.
+    fn unreceive(&self, chunk: Chunk);
+
+    /// Hands bytes over to be sent. Backpressure is the socket's.
+    fn send(&self, socket: &Socket, payload: Payload, leaves: Leaves) -> io::Result<()>;
+
+    /// Ends the sending direction after what was handed over.
+    fn finish(&self, socket: &Socket);
+}

@@ -1,0 +1,181 @@
+//! Records, as what stands between a socket and its stream.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use super::{
+    StreamError,
+    incoming::{Incoming, Then},
+    keys::Keys,
+    outgoing::Outgoing,
+    post_handshake::{PostHandshake, close_notify, fatal_alert, update_sealing_key},
+};
+use crate::{
+    net::{Layer, Leaves, Socket},
+    ring::{Chunk, Output, Payload},
+    telemetry::access_log::TlsSession,
+    tls::Established,
+};
+
+/// TLS on an established connection.
+pub(in crate::tls) struct RecordLayer {
+    session: RefCell<Session>,
+    established: Arc<Established>,
+}
+
+struct Session {
+    keys: Keys,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    messages: PostHandshake,
+    receiving: Receiving,
+    /// Our direction has ended.
+    finished: bool,
+}
+
+enum Receiving {
+    Open,
+    Ended,
+    Failed(StreamError),
+}
+
+impl RecordLayer {
+    /// Goes on where a handshake has ended, with data and the start of a record that came behind it.
+    pub(in crate::tls) fn new(
+        keys: Keys,
+        established: Established,
+        data: VecDeque<Chunk>,
+        begun: Vec<u8>,
+    ) -> RecordLayer {
+        let session = Session {
+            keys,
+            incoming: Incoming::new(data, begun),
+            outgoing: Outgoing::default(),
+            messages: PostHandshake::default(),
+            receiving: Receiving::Open,
+            finished: false,
+        };
+        RecordLayer { session: RefCell::new(session), established: Arc::new(established) }
+    }
+
+    pub(in crate::tls) fn established(&self) -> &Arc<Established> {
+        &self.established
+    }
+}
+
+impl Session {
+    fn take_in(&mut self, chunk: Chunk, socket: &Socket) {
+        let Session { keys, incoming, messages, .. } = self;
+        let mut reply = Vec::new();
+        let opened = incoming.open(chunk, keys, messages, &mut reply);
+        if !self.finished && !reply.is_empty() {
+            send(socket, Payload::Owned(reply));
+        }
+        match opened {
+            Ok(Then::GoOn) => {}
+            Ok(Then::Close) => self.receiving = Receiving::Ended,
+            Err(error) => self.fail(error, socket),
+        }
+    }
+
+    /// Gives the connection up, and says why.
+    fn fail(&mut self, error: StreamError, socket: &Socket) {
+        if !std::mem::replace(&mut self.finished, true) {
+            let mut alert = Vec::new();
+            fatal_alert(&error, &mut self.keys, &mut alert);
+            send(socket, Payload::Owned(alert));
+            socket.finish();
+        }
+        self.receiving = Receiving::Failed(error);
+    }
+
+    /// Seals all that waits, and `last`, behind what is in `output`.
+    fn seal(
+        &mut self,
+        last: Option<Payload>,
+        socket: &Socket,
+        output: &mut Output,
+    ) -> Result<(), StreamError> {
+        if self.keys.is_sealing_key_used_up() {
+            update_sealing_key(&mut self.keys, output)?;
+        }
+        let Session { keys, outgoing, .. } = self;
+        outgoing.seal(last, keys, socket.now(), output, |output| {
+            let full = std::mem::replace(output, socket.output());
+            // A failure is the socket's, which says so to whoever uses it next.
+            let _ = socket.queue(Payload::Output(full));
+        })
+    }
+}
+
+/// Hands records over, and whatever waits for them. A failure is the socket's, which says so to
+/// whoever uses it next.
+fn send(socket: &Socket, records: Payload) {
+    let _ = socket.send(records);
+}
+
+impl Layer for RecordLayer {
+    fn poll_receive(
+        &self,
+        socket: &Socket,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Chunk>>> {
+        let session = &mut *self.session.borrow_mut();
+        loop {
+            if let Some(chunk) = session.incoming.take() {
+                return Poll::Ready(Ok(Some(chunk)));
+            }
+            match &session.receiving {
+                Receiving::Open => {}
+                Receiving::Ended => return Poll::Ready(Ok(None)),
+                Receiving::Failed(error) => return Poll::Ready(Err(error.clone().into())),
+            }
+            match ready!(socket.poll_receive(cx))? {
+                Some(chunk) => session.take_in(chunk, socket),
+                None => session.receiving = Receiving::Failed(StreamError::Truncated),
+            }
+        }
+    }
+
+    fn session(&self) -> Arc<dyn TlsSession> {
+        Arc::clone(self.established()) as Arc<dyn TlsSession>
+    }
+
+    fn unreceive(&self, chunk: Chunk) {
+        self.session.borrow_mut().incoming.put_back(chunk);
+    }
+
+    fn send(&self, socket: &Socket, payload: Payload, leaves: Leaves) -> io::Result<()> {
+        let session = &mut *self.session.borrow_mut();
+        if session.finished {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let last = match leaves {
+            Leaves::Now => Some(payload),
+            Leaves::WithTheNext if session.outgoing.wait(payload) => return Ok(()),
+            Leaves::WithTheNext => None,
+        };
+        let mut output = socket.output();
+        session.seal(last, socket, &mut output)?;
+        socket.send(Payload::Output(output))
+    }
+
+    fn finish(&self, socket: &Socket) {
+        let session = &mut *self.session.borrow_mut();
+        if std::mem::replace(&mut session.finished, true) {
+            return;
+        }
+        let mut output = socket.output();
+        // Where it cannot be sealed the peer sees that the end is missing.
+        let _ = session
+            .seal(None, socket, &mut output)
+            .and_then(|()| close_notify(&mut session.keys, &mut output));
+        send(socket, Payload::Output(output));
+        socket.finish();
+    }
+}

@@ -1,0 +1,18 @@
+//! TLS over real sockets, against other implementations of it.
+
+#[path = "stage/authority.rs"]
+mod authority;
+#[path = "tls/established.rs"]
+mod established;
+#[path = "stage/kernel.rs"]
+mod kernel;
+#[path = "tls/others.rs"]
+mod others;
+#[path = "tls/permissive.rs"]
+mod permissive;
+#[path = "tls/refused.rs"]
+mod refused;
+#[path = "tls/stage.rs"]
+mod stage;
+#[path = "tls/upstream.rs"]
+mod upstream;
