@@ -41,7 +41,11 @@ fn an_idle_tls_connection_costs_little_memory() {
     let pem = made.cert.pem() + &made.signing_key.serialize_pem();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = ClientConfig::builder_with_provider(evenkeel::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let config = Arc::new(config);
     let relay = RelayProcess::start_tls(2, &pem);
     let open_some =

@@ -67,7 +67,10 @@ fn tls_ends_in_front_of_the_application() {
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
         let client = |shows: bool| {
-            let builder = ClientConfig::builder().with_root_certificates(roots.clone());
+            let builder = ClientConfig::builder_with_provider(evenkeel::tls::provider())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots.clone());
             let key = made.signing_key.serialize_der().try_into().unwrap();
             Arc::new(match shows {
                 false => builder.with_no_client_auth(),

@@ -92,7 +92,10 @@ impl Authority {
     pub(crate) fn client(&self, own: Option<&Issued>, alpn: &[&str]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
-        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let builder = ClientConfig::builder_with_provider(evenkeel::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
         let mut config = match own {
             None => builder.with_no_client_auth(),
             Some(own) => builder.with_client_auth_cert(own.chain(), own.private_key()).unwrap(),
@@ -104,7 +107,9 @@ impl Authority {
     /// Answers everything that is asked for with TLS with its own name.
     pub(crate) fn origin(&self, name: &'static str) -> SocketAddr {
         let own = self.issue(&[name]);
-        let config = ServerConfig::builder()
+        let config = ServerConfig::builder_with_provider(evenkeel::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
             .with_no_client_auth()
             .with_single_cert(own.chain(), own.private_key())
             .unwrap();

@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+use socket2::SockRef;
+
 /// Serves each connection on a thread of its own, until the process ends.
 pub(crate) fn serve(listener: TcpListener, each: impl Fn(TcpStream) + Clone + Send + 'static) {
     thread::spawn(move || {
@@ -21,6 +23,8 @@ pub(crate) fn serve(listener: TcpListener, each: impl Fn(TcpStream) + Clone + Se
 /// [`serve`] on a port of loopback, which is returned.
 pub(crate) fn origin(each: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // A longer queue than a listener has by itself: a thousand may connect at once.
+    SockRef::from(&listener).listen(4096).unwrap();
     let address = listener.local_addr().unwrap();
     serve(listener, each);
     address

@@ -66,7 +66,7 @@ fn nobody_s(authority: &Authority) -> Vec<Case> {
     use HandshakeFailure as Reason;
     vec![
         ("another authority", elsewhere, Alert::UnknownCA, Reason::UnknownCa),
-        ("one of that name", namesake, Alert::DecryptError, Reason::BadSignature),
+        ("one of that name", namesake, Alert::UnknownCA, Reason::UnknownCa),
         ("self-signed", itself, Alert::UnknownCA, Reason::UnknownCa),
         ("expired", authority.issue(expired), Alert::CertificateExpired, Reason::Expired),
         ("not yet valid", authority.issue(early), Alert::CertificateExpired, Reason::NotYetValid),

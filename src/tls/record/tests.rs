@@ -21,7 +21,10 @@ use super::{
     outgoing::Outgoing,
     post_handshake::{PostHandshake, close_notify, fatal_alert, update_sealing_key},
 };
-use crate::ring::{Chunk, Output, Outputs, Payload};
+use crate::{
+    ring::{Chunk, Output, Outputs, Payload},
+    tls::provider,
+};
 
 /// One step of a handshake: what is left of the bytes from the peer, and what goes to it.
 fn step<Data>(status: UnbufferedStatus<'_, '_, Data>, output: &mut Vec<u8>) -> (usize, bool) {
@@ -48,14 +51,18 @@ fn step<Data>(status: UnbufferedStatus<'_, '_, Data>, output: &mut Vec<u8>) -> (
 fn keys(version: &'static SupportedProtocolVersion) -> (Keys, Keys) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    let mut server = ServerConfig::builder_with_protocol_versions(&[version])
+    let mut server = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     server.enable_secret_extraction = true;
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
-    let mut client = ClientConfig::builder_with_protocol_versions(&[version])
+    let mut client = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
     client.enable_secret_extraction = true;
