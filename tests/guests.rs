@@ -1,5 +1,8 @@
 //! Guest shards: other executors behind our acceptor, balance and counts.
 
+#[cfg(feature = "glommio")]
+#[path = "stage/driver.rs"]
+mod driver;
 #[path = "guests/inboxes.rs"]
 mod inboxes;
 mod netns;

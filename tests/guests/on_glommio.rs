@@ -10,9 +10,12 @@ use evenkeel::{
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future::poll_once};
 use glommio::{Latency, Shares, executor, net::TcpStream, spawn_local_into};
 
-use crate::stage::{Config, every_guest, run, whence};
+use crate::{
+    driver::has_io_uring,
+    stage::{Config, every_guest, run, whence},
+};
 
-every_guest!(start);
+every_guest!(start, has_io_uring);
 
 fn start(config: Config) -> Result<Proxy, Error> {
     config.builder(Shards::builder()).start(|_: &Shard| serve)
@@ -40,6 +43,9 @@ async fn serve(mut connection: Balanced<TcpStream>) -> std::io::Result<()> {
 
 #[test]
 fn connections_may_be_served_in_task_queues_of_the_services_own() {
+    if !has_io_uring("on_glommio::connections_may_be_served_in_task_queues_of_the_services_own") {
+        return;
+    }
     let start = |config: Config| {
         config.builder(Shards::builder()).start(|_: &Shard| {
             let queue = executor().create_task_queue(
