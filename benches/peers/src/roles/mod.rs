@@ -33,6 +33,8 @@ pub(crate) enum Role {
     EvenkeelOwnThread,
     /// The kernel spreads connections, in place of the acceptor.
     EvenkeelKernel,
+    /// Without io_uring.
+    EvenkeelEpoll,
     Tokio,
     /// The same relay on shards of the library.
     TokioGuest,
@@ -44,12 +46,13 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::BareRing,
         Self::Evenkeel,
         Self::EvenkeelOnShard,
         Self::EvenkeelOwnThread,
         Self::EvenkeelKernel,
+        Self::EvenkeelEpoll,
         Self::Tokio,
         Self::TokioGuest,
         Self::Glommio,
@@ -65,6 +68,7 @@ impl Role {
             Self::EvenkeelOnShard => "evenkeel-on-shard",
             Self::EvenkeelOwnThread => "evenkeel-own-thread",
             Self::EvenkeelKernel => "evenkeel-kernel",
+            Self::EvenkeelEpoll => "evenkeel-epoll",
             Self::Tokio => "tokio",
             Self::TokioGuest => "tokio-guest",
             Self::Glommio => "glommio",
