@@ -11,7 +11,12 @@ use config::{Host, Loaded, parse, reload_refusals};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let host = Host { own_address: |_| false, network_admin: false, cpus: vec![0, 1] };
+    let host = Host {
+        own_address: |_| false,
+        network_admin: false,
+        cpus: vec![0, 1],
+        certificates: false,
+    };
     let read = |text: &str| parse(text, Path::new("f"), Path::new("/etc"), &host);
     match read(text) {
         Ok(Loaded { config, .. }) => {
