@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 # A command that the tests call, and the Debian package that has it.
 declare -A package_of=(
     [iptables]=iptables [nft]=nftables [ip]=iproute2 [ps]=procps [strace]=strace [setpriv]=util-linux
-    [curl]=curl [openssl]=openssl
+    [curl]=curl [openssl]=openssl [python3]=python3 [nginx]=nginx [haproxy]=haproxy
 )
 
 # Administrators' commands are not on the PATH of every user.
@@ -23,7 +23,8 @@ for command in "${!package_of[@]}"; do
 done
 if ((${#missing[@]} > 0)); then
     install() {
-        export DEBIAN_FRONTEND=noninteractive
+        # Servers are for the tests to start (invoke-rc.d(8)).
+        export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
         apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"
     }
     if [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null && install </dev/null >/dev/null; then
