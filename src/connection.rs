@@ -26,7 +26,7 @@ use crate::{
     net::Stream,
     proxy_protocol::{self, Header, Parsed},
     runtime::timeout,
-    shard::{Balanced, Shard, WeightGuard},
+    shard::{Arrived, Balanced, Shard, WeightGuard},
     telemetry::{CloseReason, ListenerCells, RejectReason},
 };
 
@@ -62,25 +62,18 @@ enum Counted {
 }
 
 impl Connection {
-    pub(crate) fn new(
-        stream: Balanced<Stream>,
-        original_destination: Option<SocketAddr>,
-        expects_proxy_header: bool,
-        shard: Shard,
-        route: Rc<RouteOnShard>,
-        limits: [Option<LimitGuard>; 2],
-    ) -> Connection {
-        route.cells.active.add(1);
+    pub(crate) fn new(arrived: Arrived) -> Connection {
+        arrived.route.cells.active.add(1);
         let inner = Inner {
-            stream,
-            original_destination,
+            stream: Balanced::new(Stream::adopt(arrived.socket), arrived.guard),
+            original_destination: arrived.original_destination,
             proxied: None,
-            expects_proxy_header,
+            expects_proxy_header: arrived.expects_proxy_header,
             close_reason: None,
             counted: Counted::NotYet,
-            shard,
-            route,
-            _limits: limits,
+            shard: arrived.shard,
+            route: arrived.route,
+            _limits: arrived.limits,
         };
         Connection { inner: Box::new(inner) }
     }

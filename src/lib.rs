@@ -44,6 +44,7 @@ pub mod admin;
 mod connection;
 mod detect;
 mod error;
+pub mod guests;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod limits;
@@ -64,12 +65,18 @@ pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 
+#[cfg(feature = "glommio")]
+pub use self::guests::glommio;
+#[cfg(feature = "tokio")]
+pub use self::guests::tokio;
 pub use self::{
     connection::Connection,
     detect::Detect,
     error::{Error, Result},
     listener::{Limits, Listener, Pattern, PatternError},
-    proxy::{AcceptorPlacement, BoundListener, Builder, Drain, Drained, Pin, Proxy, Reload},
+    proxy::{
+        AcceptorPlacement, BoundListener, Builder, Drain, Drained, Native, Pin, Proxy, Reload,
+    },
     relay::Relay,
     ring::{Driver, DriverInUse},
     service::{Service, ServiceFactory},

@@ -6,7 +6,11 @@
 
 use std::rc::Rc;
 
-use crate::{connection::Connection, runtime::spawn, shard::Shard};
+use crate::{
+    connection::Connection,
+    runtime::spawn,
+    shard::{Arrived, Shard},
+};
 
 /// Serves connections of one shard.
 ///
@@ -66,6 +70,12 @@ where
 pub(crate) trait AnyFactory: Send + Sync {
     fn make_any(&self, shard: &Shard) -> Rc<dyn AnyService>;
     fn needs_original_destination(&self) -> bool;
+
+    /// Whether its services may forward to the original destination, so that this must be no loop.
+    fn may_forward(&self) -> bool {
+        self.needs_original_destination()
+    }
+
     fn check(&self) -> Result<(), String>;
 }
 
@@ -85,12 +95,13 @@ impl<F: ServiceFactory> AnyFactory for F {
 
 /// A [`Service`] of any type.
 pub(crate) trait AnyService {
-    /// Starts the task that serves a connection.
-    fn start(self: Rc<Self>, connection: Connection);
+    /// Takes a connection on, without waiting for anything.
+    fn start(self: Rc<Self>, arrived: Arrived);
 }
 
 impl<S: Service> AnyService for S {
-    fn start(self: Rc<Self>, mut connection: Connection) {
+    fn start(self: Rc<Self>, arrived: Arrived) {
+        let mut connection = Connection::new(arrived);
         spawn(async move {
             if connection.expects_proxy_header() {
                 // Boxed: most connections have none, and none has it for long.

@@ -13,6 +13,13 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
+#[cfg(feature = "glommio")]
+#[path = "stage/driver.rs"]
+mod driver;
+#[cfg(feature = "glommio")]
+#[path = "stage/seccomp.rs"]
+mod seccomp;
+
 /// An example that cargo has built beside this test, or builds now if only this test was asked for.
 fn example(name: &str) -> Command {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -20,12 +27,17 @@ fn example(name: &str) -> Command {
         let test = env::current_exe().unwrap();
         let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
         let folder = profile.join("examples");
-        if ["sidecar", "relay", "mtls", "balance_policy"]
-            .iter()
-            .any(|name| !folder.join(name).exists())
-        {
+        let guests = [
+            ("tokio", cfg!(feature = "tokio"), &["tokio_axum", "tokio_relay"][..]),
+            ("glommio", cfg!(feature = "glommio"), &["glommio_echo"]),
+        ];
+        let guests = guests.iter().filter(|(_, enabled, _)| *enabled);
+        let of_guests = guests.clone().flat_map(|(_, _, examples)| examples.iter());
+        let mut examples = ["sidecar", "relay", "mtls", "balance_policy"].iter().chain(of_guests);
+        if examples.any(|name| !folder.join(name).exists()) {
             let built = Command::new(env!("CARGO"))
                 .args(["build", "--quiet", "--examples"])
+                .args(guests.flat_map(|(feature, _, _)| ["--features", feature]))
                 .args(profile.ends_with("release").then_some("--release"))
                 .status();
             assert!(built.unwrap().success());
@@ -253,4 +265,89 @@ fn carried_by_two_choices() -> Vec<u32> {
         carried.strip_suffix(" connections").unwrap().parse().unwrap()
     });
     connections.collect()
+}
+
+/// An example of guests, with two shards. Gives the address on which it listens.
+#[cfg(any(feature = "tokio", feature = "glommio"))]
+fn guests(name: &str, variables: &[(&str, &str)]) -> (Running, String) {
+    let mut command = example(name);
+    command.envs([("EVENKEEL_LISTEN", "127.0.0.1:0"), ("EVENKEEL_SHARDS", "2")]);
+    let mut running = Running::start(command.envs(variables.iter().copied()));
+    let line = running.read_until("listening on");
+    (running, line.trim_start_matches("listening on ").trim().to_owned())
+}
+
+#[cfg(any(feature = "tokio", feature = "glommio"))]
+fn comes_back(address: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(b"hello").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "hello");
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn axum_answers_on_every_shard_and_shows_its_metrics() {
+    // Free a moment ago; the example does not say which port its operators get.
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (axum, address) = guests("tokio_axum", &[("EVENKEEL_ADMIN", &admin)]);
+    let answers: Vec<_> = (0..4).map(|_| get(&address, "")).collect();
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{answers:?}");
+    // Ties rotate.
+    for greeting in ["hello from shard 0\n", "hello from shard 1\n"] {
+        assert!(answers.iter().any(|answer| answer.ends_with(greeting)), "{answers:?}");
+    }
+    let metrics = get(&admin, "metrics");
+    for shard in ["0", "1"] {
+        let gauge = format!("evenkeel_shard_connections_active{{shard=\"{shard}\"}}");
+        assert!(metrics.contains(&gauge), "{metrics}");
+    }
+    assert_eq!(axum.interrupt(), (Some(0), String::new()));
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn the_relay_of_tokio_relays() {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = origin.local_addr().unwrap().to_string();
+    let (relay, address) = guests("tokio_relay", &[("EVENKEEL_UPSTREAM", &upstream)]);
+    let echo = thread::spawn(move || {
+        let (mut stream, _) = origin.accept().unwrap();
+        std::io::copy(&mut stream.try_clone().unwrap(), &mut stream).unwrap();
+    });
+    comes_back(&address);
+    echo.join().unwrap();
+    assert_eq!(relay.interrupt(), (Some(0), String::new()));
+}
+
+#[cfg(feature = "glommio")]
+#[test]
+fn glommio_echoes() {
+    if !driver::has_io_uring("glommio_echoes") {
+        return;
+    }
+    let (echo, address) = guests("glommio_echo", &[("EVENKEEL_BALANCE", "round-robin")]);
+    comes_back(&address);
+    assert_eq!(echo.interrupt(), (Some(0), String::new()));
+}
+
+/// glommio itself would end the process, by a panic or without a word.
+#[cfg(feature = "glommio")]
+#[test]
+fn glommio_is_not_touched_where_io_uring_is_refused() {
+    use std::os::unix::process::CommandExt;
+    let mut command = example("glommio_echo");
+    command.env("EVENKEEL_LISTEN", "127.0.0.1:0");
+    #[allow(unsafe_code, reason = "a seccomp filter is installed between fork and exec")]
+    // SAFETY: what runs there only makes system calls.
+    unsafe {
+        command.pre_exec(|| seccomp::refuse_io_uring(libc::EPERM));
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("io_uring") && !said.contains("panicked"), "{said}");
 }

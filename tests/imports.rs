@@ -14,7 +14,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// From the top down. The modules of one layer may import each other and every layer below.
 const LAYERS: &[&[&str]] = &[
-    &["proxy", "signal", "simulation"],
+    &["guests", "proxy", "signal", "simulation"],
     &["admin", "http"],
     &["detect", "relay"],
     &["upstream"],

@@ -15,11 +15,12 @@ use super::{
     balance::{Balance, Balancer, NoShard},
     command::Command,
     entrance::{Entrances, Place},
+    guest_clocks::{self, Placed},
 };
 use crate::{
     listener::{LimitGuard, table::ListenerId},
     ring::Nanoseconds,
-    runtime::{Executor, Turns, sleep},
+    runtime::{Executor, Turns, sleep, spawn},
     shard::{self, Accepted, Receiver, Shared, inbox::Refused},
     telemetry::{AcceptorCells, RejectReason},
 };
@@ -38,6 +39,7 @@ pub(crate) struct Acceptor {
     excluded: Cell<Vec<usize>>,
     cells: Arc<AcceptorCells>,
     shared: Arc<Shared>,
+    placed: Placed,
 }
 
 impl Acceptor {
@@ -59,6 +61,7 @@ impl Acceptor {
             excluded: Cell::default(),
             cells: shared.registry.acceptor(index),
             shared,
+            placed: Placed::default(),
         })
     }
 
@@ -67,6 +70,11 @@ impl Acceptor {
         let index = self.index;
         let _dying = Dying { index };
         let starved = Arc::clone(&self.shared.starved_acceptors);
+        // One is enough to read them.
+        let _clocks = (index == 0).then(|| {
+            let (shards, shared) = (Arc::clone(&self.shards), Arc::clone(&self.shared));
+            spawn(guest_clocks::watch(shards, shared, self.placed.clone()))
+        });
         Entrances::new(Rc::new(self), starved).obey(index, &commands).await;
     }
 
@@ -178,6 +186,7 @@ impl Place for Acceptor {
     }
 
     fn flush(&self) {
+        self.placed.tell();
         for (shard, touched) in self.shards.iter().zip(self.touched.borrow_mut().iter_mut()) {
             if std::mem::take(touched) {
                 shard.inbox.wake();

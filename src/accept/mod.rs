@@ -19,6 +19,7 @@ mod acceptor;
 mod balance;
 mod command;
 mod entrance;
+mod guest_clocks;
 
 pub use self::balance::{
     Balance, Balancer, LeastBusy, LeastConnections, NoShard, Policy, RoundRobin, UnknownBalance,

@@ -192,6 +192,26 @@ impl Listener {
         self
     }
 
+    /// Lets guest shards serve it, all of it.
+    ///
+    /// # Errors
+    ///
+    /// Where it describes what guests do not have.
+    pub(crate) fn serve_by_guests(&mut self, service: Arc<dyn AnyFactory>) -> Result<(), Error> {
+        let wrong = if self.proxy_protocol {
+            "guest shards read no PROXY headers: leave `proxy_protocol` out, and read the header in \
+             the service"
+        } else if self.service.is_some() || self.fallback.is_some() || !self.destinations.is_empty()
+        {
+            "guest shards serve it by what `start` was given: leave out `serve`, `fallback` and \
+             destinations, and look at the connection's original destination in the service"
+        } else {
+            self.service = Some(service);
+            return Ok(());
+        };
+        Err(Error::Invalid(format!("listener {:?}: {wrong}", self.display_name())))
+    }
+
     fn mistake(&mut self, mistake: String) {
         self.mistake.get_or_insert(mistake);
     }

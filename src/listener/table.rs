@@ -127,7 +127,7 @@ impl ListenerEntry {
         let Some(route) = matched else {
             return Verdict::Refuse { reason: RejectReason::Blackhole, lookup: Some(lookup) };
         };
-        if route.factory.needs_original_destination() && table.loops.is_loop(destination) {
+        if route.factory.may_forward() && table.loops.is_loop(destination) {
             let lookup = Some(LookupResult::Loop);
             return Verdict::Refuse { reason: RejectReason::Loop, lookup };
         }

@@ -1,6 +1,11 @@
 //! What a proxy is to be.
 
-use std::{fmt, num::NonZeroUsize, sync::Arc};
+use std::{
+    fmt,
+    marker::PhantomData,
+    num::NonZeroUsize,
+    sync::{Arc, mpsc},
+};
 
 use arc_swap::ArcSwap;
 
@@ -14,6 +19,7 @@ use crate::{
     accept::{Acceptor, AcceptorTurns, Balance, Command},
     admin,
     error::Error,
+    guests::{GuestThread, RunGuest},
     listener::{Limits, Listener, Table},
     original_dst::{Loops, WatchedAddresses},
     ring::{Capabilities, Driver, Restrictions},
@@ -64,9 +70,15 @@ pub enum AcceptorPlacement {
     OnShard,
 }
 
-/// Describes a proxy, to be started. Everything has a default but the listeners.
+/// Shards of this crate's own executor.
+#[derive(Debug)]
+pub struct Native(());
+
+/// Describes a proxy, to be started. Everything has a default but the listeners. `K` is the kind of its
+/// shards, [`guests`](crate::guests) for instance.
 #[must_use = "a builder does nothing until it is started"]
-pub struct Builder {
+pub struct Builder<K = Native> {
+    kind: PhantomData<fn(K)>,
     shards: usize,
     cpus: Option<String>,
     pin: Pin,
@@ -84,9 +96,10 @@ pub struct Builder {
     buffers: Buffers,
 }
 
-impl Default for Builder {
-    fn default() -> Builder {
+impl<K> Default for Builder<K> {
+    fn default() -> Builder<K> {
         Builder {
+            kind: PhantomData,
             shards: 0,
             cpus: None,
             pin: Pin::Auto,
@@ -107,111 +120,6 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// How many shards; 0, the default, is one a usable CPU (the affinity mask, cut by the cgroup's
-    /// CPU quota). Each costs a thread, about 104 KiB of locked memory, and up to 12 MiB of receive
-    /// buffers, of which only what was used is resident.
-    pub fn shards(mut self, shards: usize) -> Builder {
-        self.shards = shards;
-        self
-    }
-
-    /// Exactly these CPUs, one shard each: `"0-3,8"`. Instead of [`shards`](Self::shards).
-    pub fn cpus(mut self, cpus: impl Into<String>) -> Builder {
-        self.cpus = Some(cpus.into());
-        self
-    }
-
-    /// When shards are pinned. Default: [`Pin::Auto`].
-    pub fn pin(mut self, pin: Pin) -> Builder {
-        self.pin = pin;
-        self
-    }
-
-    /// How many acceptors. Default: 1, which carries some 80,000 new connections a second. More
-    /// listen on sockets of their own (SO_REUSEPORT), over the same loads.
-    pub fn acceptors(mut self, acceptors: usize) -> Builder {
-        self.acceptors = acceptors.max(1);
-        self
-    }
-
-    /// Where acceptors run. Default: [`AcceptorPlacement::Auto`].
-    pub fn acceptor_placement(mut self, placement: AcceptorPlacement) -> Builder {
-        self.acceptor_placement = placement;
-        self
-    }
-
-    /// Who gets a connection. Default: [`Balance::LeastConnections`].
-    pub fn balance(mut self, balance: Balance) -> Builder {
-        self.balance = balance;
-        self
-    }
-
-    /// Caps on connections. Default: none.
-    pub fn limits(mut self, limits: Limits) -> Builder {
-        self.limits = limits;
-        self
-    }
-
-    /// Adds a listener.
-    pub fn listener(mut self, listener: Listener) -> Builder {
-        self.listeners.push(listener);
-        self
-    }
-
-    /// Serves the admin routes on this address: `/ready`, `/metrics`, `/stats/prometheus`,
-    /// `/listeners`, `/shards`, and what [`get`](Self::get) and [`post`](Self::post) add. It belongs
-    /// on loopback. Default: off.
-    pub fn admin(mut self, address: impl Into<String>) -> Builder {
-        self.admin.push(address.into());
-        self
-    }
-
-    /// Serves the read-only routes on this address, for those who cannot reach loopback: `/ready`,
-    /// `/metrics`, `/stats/prometheus`. Default: off.
-    pub fn telemetry(mut self, address: impl Into<String>) -> Builder {
-        self.telemetry.push(address.into());
-        self
-    }
-
-    /// Adds a GET route to the admin server.
-    pub fn get(
-        mut self,
-        path: impl Into<String>,
-        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
-    ) -> Builder {
-        self.routes.push(Route::Get(path.into(), Arc::new(handler)));
-        self
-    }
-
-    /// Adds a POST route to the admin server. A handler must not drop the proxy, whose admin server
-    /// would wait for it.
-    pub fn post(
-        mut self,
-        path: impl Into<String>,
-        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
-    ) -> Builder {
-        self.routes.push(Route::Post(path.into(), Arc::new(handler)));
-        self
-    }
-
-    /// What carries out the operations of all threads. Default: [`Driver::Auto`].
-    pub fn driver(mut self, driver: Driver) -> Builder {
-        self.driver = driver;
-        self
-    }
-
-    /// Uses no more of io_uring than this, as on an older kernel. Default: everything there is.
-    pub fn capabilities(mut self, mask: Capabilities) -> Builder {
-        self.mask = mask;
-        self
-    }
-
-    /// What the rings may be asked to do. Default: what this crate uses.
-    pub fn restrictions(mut self, restrictions: Restrictions) -> Builder {
-        self.restrictions = restrictions;
-        self
-    }
-
     /// Small receive buffers of each shard: how many, at most 32,768, and of how many bytes.
     /// Default: 1,024 of 4 KiB. They bound what all connections of a shard can have received and not
     /// yet forwarded without a copy.
@@ -227,6 +135,118 @@ impl Builder {
     /// When io_uring is asked for and refused, an address cannot be listened on, or the description
     /// contradicts itself. Nothing is left running then.
     pub fn start(self) -> Result<Proxy, Error> {
+        self.launch(None)
+    }
+}
+
+impl<K> Builder<K> {
+    /// How many shards; 0, the default, is one a usable CPU (the affinity mask, cut by the cgroup's
+    /// CPU quota). Each costs a thread, about 104 KiB of locked memory, and up to 12 MiB of receive
+    /// buffers, of which only what was used is resident.
+    pub fn shards(mut self, shards: usize) -> Builder<K> {
+        self.shards = shards;
+        self
+    }
+
+    /// Exactly these CPUs, one shard each: `"0-3,8"`. Instead of [`shards`](Self::shards).
+    pub fn cpus(mut self, cpus: impl Into<String>) -> Builder<K> {
+        self.cpus = Some(cpus.into());
+        self
+    }
+
+    /// When shards are pinned. Default: [`Pin::Auto`].
+    pub fn pin(mut self, pin: Pin) -> Builder<K> {
+        self.pin = pin;
+        self
+    }
+
+    /// How many acceptors. Default: 1, which carries some 80,000 new connections a second. More
+    /// listen on sockets of their own (SO_REUSEPORT), over the same loads.
+    pub fn acceptors(mut self, acceptors: usize) -> Builder<K> {
+        self.acceptors = acceptors.max(1);
+        self
+    }
+
+    /// Where acceptors run. Default: [`AcceptorPlacement::Auto`].
+    pub fn acceptor_placement(mut self, placement: AcceptorPlacement) -> Builder<K> {
+        self.acceptor_placement = placement;
+        self
+    }
+
+    /// Who gets a connection. Default: [`Balance::LeastConnections`].
+    pub fn balance(mut self, balance: Balance) -> Builder<K> {
+        self.balance = balance;
+        self
+    }
+
+    /// Caps on connections. Default: none.
+    pub fn limits(mut self, limits: Limits) -> Builder<K> {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds a listener.
+    pub fn listener(mut self, listener: Listener) -> Builder<K> {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// Serves the admin routes on this address: `/ready`, `/metrics`, `/stats/prometheus`,
+    /// `/listeners`, `/shards`, and what [`get`](Self::get) and [`post`](Self::post) add. It belongs
+    /// on loopback. Default: off.
+    pub fn admin(mut self, address: impl Into<String>) -> Builder<K> {
+        self.admin.push(address.into());
+        self
+    }
+
+    /// Serves the read-only routes on this address, for those who cannot reach loopback: `/ready`,
+    /// `/metrics`, `/stats/prometheus`. Default: off.
+    pub fn telemetry(mut self, address: impl Into<String>) -> Builder<K> {
+        self.telemetry.push(address.into());
+        self
+    }
+
+    /// Adds a GET route to the admin server.
+    pub fn get(
+        mut self,
+        path: impl Into<String>,
+        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
+    ) -> Builder<K> {
+        self.routes.push(Route::Get(path.into(), Arc::new(handler)));
+        self
+    }
+
+    /// Adds a POST route to the admin server. A handler must not drop the proxy, whose admin server
+    /// would wait for it.
+    pub fn post(
+        mut self,
+        path: impl Into<String>,
+        handler: impl Fn(&admin::Request) -> admin::Response + Send + Sync + 'static,
+    ) -> Builder<K> {
+        self.routes.push(Route::Post(path.into(), Arc::new(handler)));
+        self
+    }
+
+    /// What carries out the operations of all threads. Default: [`Driver::Auto`].
+    pub fn driver(mut self, driver: Driver) -> Builder<K> {
+        self.driver = driver;
+        self
+    }
+
+    /// Uses no more of io_uring than this, as on an older kernel. Default: everything there is.
+    pub fn capabilities(mut self, mask: Capabilities) -> Builder<K> {
+        self.mask = mask;
+        self
+    }
+
+    /// What the rings may be asked to do. Default: what this crate uses.
+    pub fn restrictions(mut self, restrictions: Restrictions) -> Builder<K> {
+        self.restrictions = restrictions;
+        self
+    }
+
+    /// Starts the proxy, with shards of our own or with guests.
+    pub(crate) fn launch(self, guest: Option<Arc<dyn RunGuest>>) -> Result<Proxy, Error> {
         let admin = operators::parse("admin", &self.admin)?;
         let telemetry = operators::parse("telemetry", &self.telemetry)?;
         let placements = self.placements()?;
@@ -237,7 +257,14 @@ impl Builder {
                 _ => self.acceptors,
             },
             kernel: matches!(self.balance, Balance::Kernel),
+            guests: guest.is_some(),
         };
+        if settings.kernel && settings.guests {
+            return Err(Error::Invalid(
+                "balance: guest shards do not accept, so `kernel` is not for them; use another one"
+                    .to_owned(),
+            ));
+        }
         let registry = Arc::new(Registry::new(shard_count));
         let own = WatchedAddresses::start()
             .map_err(Error::system("reading the addresses of this host"))
@@ -275,6 +302,7 @@ impl Builder {
         ));
         // From here on, dropping the proxy stops what was started.
         let mut proxy = Proxy::new(Operators::new(Arc::clone(&running), self.routes));
+        let (started, starts) = mpsc::channel();
         let mut agreement = Agreement::new(DriverSettings {
             driver: self.driver,
             mask: self.mask,
@@ -282,18 +310,29 @@ impl Builder {
             buffers: self.buffers,
         });
         for (placement, remote) in placements.into_iter().zip(shards.iter()) {
-            let thread = ShardThread {
-                remote: Arc::clone(remote),
-                all: Arc::clone(&shards),
-                shared: Arc::clone(&shared),
-                placement,
-                seat: agreement.seat(),
+            let (remote, all) = (Arc::clone(remote), Arc::clone(&shards));
+            let shared = Arc::clone(&shared);
+            let thread = match &guest {
+                None => {
+                    let seat = agreement.seat();
+                    ShardThread { remote, all, shared, placement, seat }.start()
+                }
+                Some(guest) => {
+                    let guest = Arc::clone(guest);
+                    GuestThread { remote, all, shared, placement, guest }.start(started.clone())
+                }
             };
-            proxy.add_thread(thread.start()?);
+            proxy.add_thread(thread?);
+        }
+        drop(started);
+        // Shards of our own have a say in the agreement instead.
+        for _ in 0..guest.as_ref().map_or(0, |_| shard_count) {
+            starts.recv().map_err(|_| died_starting())??;
         }
         for index in 0..acceptor_count {
             let start = StartAcceptor { index, running: Arc::clone(&running) };
             let on_shard = match self.acceptor_placement {
+                _ if guest.is_some() => false,
                 AcceptorPlacement::OnShard => true,
                 AcceptorPlacement::OwnThread => false,
                 AcceptorPlacement::Auto => shard_count == 1,
@@ -338,6 +377,10 @@ impl Builder {
         }
         Ok(layout.shards)
     }
+}
+
+fn died_starting() -> Error {
+    Error::Invalid("a shard's thread ended while it started".to_owned())
 }
 
 struct StartAcceptor {
@@ -386,7 +429,7 @@ impl StartAcceptor {
     }
 }
 
-impl fmt::Debug for Builder {
+impl<K> fmt::Debug for Builder<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("shards", &self.shards)

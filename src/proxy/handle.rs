@@ -171,7 +171,8 @@ impl Proxy {
     }
 
     /// Runs `task` on a shard, soon, so that it may [`spawn`](crate::runtime::spawn) there what is to
-    /// run beside the connections. It must not block. Whether the shard is there to run it; shards are
+    /// run beside the connections. It must not block. On
+    /// [`guests`](crate::guests) it is their executor's to spawn. Whether the shard is there to run it; shards are
     /// numbered from 0.
     pub fn run_on_shard(&self, shard: usize, task: impl FnOnce() + Send + 'static) -> bool {
         let shard = self.running.shards.get(shard);

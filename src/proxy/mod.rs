@@ -14,7 +14,7 @@ mod running;
 mod sockets;
 
 pub use self::{
-    builder::{AcceptorPlacement, Builder, Pin},
+    builder::{AcceptorPlacement, Builder, Native, Pin},
     drain::{Drain, Drained},
     handle::{BoundListener, Proxy},
     reload::Reload,

@@ -30,6 +30,8 @@ pub(super) struct Settings {
     pub(super) per_listener: usize,
     /// The shards accept, and the kernel chooses among them.
     pub(super) kernel: bool,
+    /// The shards are guests.
+    pub(super) guests: bool,
 }
 
 pub(super) struct Running {

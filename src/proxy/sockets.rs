@@ -5,12 +5,14 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::Arc,
 };
 
 use super::running::Settings;
 use crate::{
     accept::Entrance,
     error::Error,
+    guests::ToInbox,
     listener::{
         Bind, Listener, NamedLimits,
         table::{ListenerEntry, ListenerId},
@@ -66,10 +68,15 @@ impl Sockets {
     /// is changed where an error is given.
     pub(super) fn change(
         &mut self,
-        listeners: Vec<Listener>,
+        mut listeners: Vec<Listener>,
         settings: &Settings,
         registry: &Registry,
     ) -> Result<Change, Error> {
+        if settings.guests {
+            for listener in &mut listeners {
+                listener.serve_by_guests(Arc::new(ToInbox))?;
+            }
+        }
         check(&listeners)?;
         // First what can fail, on the side; then the exchange.
         let pairs = self.pair(&listeners);

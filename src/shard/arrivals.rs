@@ -4,20 +4,19 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    os::fd::AsFd,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
 };
 
-use super::{Accepted, Balanced, Shard};
+use super::{Accepted, LoadGuard, Shard};
 use crate::{
-    connection::Connection,
     listener::{
-        RouteOnShard, Table,
+        LimitGuard, RouteOnShard, Table,
         table::{ListenerEntry, Route, Verdict},
     },
-    net::Stream,
     telemetry::{ListenerCells, LookupResult, RejectReason},
 };
 
@@ -25,6 +24,18 @@ use crate::{
 pub(crate) struct Arrivals {
     shard: Shard,
     known: RefCell<Known>,
+}
+
+/// A connection for which a route was found, on its way to the route's service.
+pub(crate) struct Arrived {
+    pub(crate) socket: OwnedFd,
+    pub(crate) guard: LoadGuard,
+    pub(crate) original_destination: Option<SocketAddr>,
+    pub(crate) expects_proxy_header: bool,
+    pub(crate) shard: Shard,
+    pub(crate) route: Rc<RouteOnShard>,
+    /// Its places under the listener's limit and under the destination's.
+    pub(crate) limits: [Option<LimitGuard>; 2],
 }
 
 /// What was made for the table that is in force.
@@ -92,19 +103,17 @@ impl Arrivals {
                     None => None,
                 };
                 let limits = [accepted.limit, limit];
-                let stream = Balanced::new(Stream::adopt(accepted.socket), accepted.guard);
                 let route = self.route(route);
                 let service = Rc::clone(&route.service);
-                let shard = self.shard.clone();
-                let connection = Connection::new(
-                    stream,
-                    destination,
-                    entry.proxy_protocol,
-                    shard,
+                service.start(Arrived {
+                    socket: accepted.socket,
+                    guard: accepted.guard,
+                    original_destination: destination,
+                    expects_proxy_header: entry.proxy_protocol,
+                    shard: self.shard.clone(),
                     route,
                     limits,
-                );
-                service.start(connection);
+                });
             }
         }
     }
@@ -126,7 +135,8 @@ impl Arrivals {
         }
         // The factory is the embedder's code: nothing is borrowed while it runs.
         let made = Rc::new(RouteOnShard {
-            name: Arc::clone(&route.name),
+            // A name of the shard's own: connections count references to it.
+            name: Arc::from(&*route.name),
             cells: self.cells(&route.name),
             service: route.factory.make_any(&self.shard),
         });

@@ -1,16 +1,17 @@
 //! A connection as a service receives it: the I/O and its load, in one value.
 //!
-//! *In:* a stream and the guard that counted it. *Out:* the stream's I/O. *Owns:* both. *Never:*
-//! lets the two part unnoticed.
+//! *In:* a stream and what is counted of it, its load first. *Out:* the stream's I/O. *Owns:* both.
+//! *Never:* lets the two part unnoticed.
 //!
 //! # Threads
 //! As free as the stream inside: it is `Send` where the stream is.
 
-use super::load::LoadGuard;
+use super::{Arrived, load::LoadGuard, tally::Tally};
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
+    net::SocketAddr,
     ops::{Deref, DerefMut},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 /// A connection that is counted on its shard for as long as this value lives.
@@ -30,13 +31,45 @@ use std::{
 #[derive(Debug)]
 pub struct Balanced<S> {
     io: S,
+    carried: Carried,
+}
+
+/// What a connection carries besides its stream: it counts on its shard, under its listener and
+/// under the limits that it was let in by until this is dropped.
+///
+/// It is `Send`, and may be dropped on any thread.
+#[derive(Debug)]
+#[must_use = "dropping it takes the connection off its shard's load"]
+pub struct Carried {
+    /// Of guests' connections; our own keep theirs beside their stream. It goes before the guard,
+    /// so that whoever sees a load of zero sees the last counts.
+    tally: Option<Box<Tally>>,
     guard: LoadGuard,
+}
+
+impl Carried {
+    /// The guard: which shard carries the connection, and where its requests are counted.
+    pub fn guard(&self) -> &LoadGuard {
+        &self.guard
+    }
 }
 
 impl<S> Balanced<S> {
     /// Ties `io` to the load that was claimed for it.
     pub fn new(io: S, guard: LoadGuard) -> Self {
-        Self { io, guard }
+        Self { io, carried: Carried { tally: None, guard } }
+    }
+
+    /// Where the client was connecting to before the connection was redirected here; `None` where
+    /// it was not, or the listener does not ask.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        self.carried.tally.as_ref()?.original_destination
+    }
+
+    /// The name of the listener that the connection came by. Empty where no listener of a proxy is
+    /// behind it, [`new`](Self::new) for instance.
+    pub fn listener(&self) -> &str {
+        self.carried.tally.as_ref().map_or("", |tally| &tally.listener)
     }
 
     /// The stream.
@@ -51,19 +84,50 @@ impl<S> Balanced<S> {
 
     /// The guard: which shard carries the connection, and where its requests are counted.
     pub fn guard(&self) -> &LoadGuard {
-        &self.guard
+        &self.carried.guard
     }
 
     /// Wraps the stream, into a TLS session for instance, and keeps the load with it.
     pub fn map<T>(self, wrap: impl FnOnce(S) -> T) -> Balanced<T> {
-        Balanced { io: wrap(self.io), guard: self.guard }
+        Balanced { io: wrap(self.io), carried: self.carried }
     }
 
-    /// Takes stream and load apart. The connection stops counting as soon as the guard is dropped:
-    /// keep it for as long as the stream is served.
-    #[must_use = "the guard that is dropped here takes the connection off its shard's load"]
-    pub fn into_parts(self) -> (S, LoadGuard) {
-        (self.io, self.guard)
+    /// As [`map`](Self::map), where wrapping can fail; the connection has ended then.
+    ///
+    /// # Errors
+    ///
+    /// What `wrap` gave.
+    pub fn try_map<T, E>(self, wrap: impl FnOnce(S) -> Result<T, E>) -> Result<Balanced<T>, E> {
+        Ok(Balanced { io: wrap(self.io)?, carried: self.carried })
+    }
+
+    /// Takes the stream and what it carries apart. The connection stops counting as soon as the
+    /// second part is dropped: keep it for as long as the stream is served.
+    #[must_use = "what is dropped here takes the connection off its shard's load"]
+    pub fn into_parts(self) -> (S, Carried) {
+        (self.io, self.carried)
+    }
+
+    /// Counts bytes of a guest's connection.
+    pub(crate) fn count_received(&self, bytes: usize) {
+        if let Some(tally) = &self.carried.tally {
+            tally.received(bytes);
+        }
+    }
+
+    /// Counts bytes of a guest's connection.
+    pub(crate) fn count_sent(&self, bytes: usize) {
+        if let Some(tally) = &self.carried.tally {
+            tally.sent(bytes);
+        }
+    }
+}
+
+impl Balanced<OwnedFd> {
+    /// The connection of a guest, served from now on.
+    pub(crate) fn arrived(mut arrived: Arrived) -> Self {
+        let tally = Some(Box::new(Tally::new(&mut arrived)));
+        Balanced { io: arrived.socket, carried: Carried { tally, guard: arrived.guard } }
     }
 }
 
@@ -89,21 +153,29 @@ impl<S: AsFd> AsFd for Balanced<S> {
 
 impl<S: Read> Read for Balanced<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.io.read(into)
+        let received = self.io.read(into)?;
+        self.count_received(received);
+        Ok(received)
     }
 
     fn read_vectored(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.io.read_vectored(into)
+        let received = self.io.read_vectored(into)?;
+        self.count_received(received);
+        Ok(received)
     }
 }
 
 impl<S: Write> Write for Balanced<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.io.write(bytes)
+        let sent = self.io.write(bytes)?;
+        self.count_sent(sent);
+        Ok(sent)
     }
 
     fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.io.write_vectored(bytes)
+        let sent = self.io.write_vectored(bytes)?;
+        self.count_sent(sent);
+        Ok(sent)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -128,10 +200,10 @@ mod tests {
         wrapped.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), wrapped.guard().shard()), ("hello", 1));
 
-        let (stream, guard) = wrapped.into_parts();
+        let (stream, carried) = wrapped.into_parts();
         drop(stream);
         assert_eq!(loads.total(), 1, "the guard is what counts");
-        drop(guard);
+        drop(carried);
         assert_eq!(loads.total(), 0);
     }
 

@@ -9,7 +9,7 @@ use std::{
     future::poll_fn,
     ops::Deref,
     sync::Arc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use super::inbox::{Inbox, Refused};
@@ -48,18 +48,33 @@ impl<T> Mailbox<T> {
     /// Waits until something is there, and takes all of it into `items`, which is empty. Only one
     /// task receives. Dropping the future loses nothing.
     pub(crate) async fn receive(&self, items: &mut VecDeque<T>) {
-        poll_fn(|cx| {
-            if self.inbox.drain(items) > 0 {
-                return Poll::Ready(());
-            }
-            // Registered before the second look, so that what is pushed after it wakes.
-            *lock(&self.waker) = Some(cx.waker().clone());
-            match self.inbox.drain(items) {
-                0 => Poll::Pending,
-                _ => Poll::Ready(()),
-            }
-        })
-        .await;
+        let take = |items: &mut VecDeque<T>| (self.inbox.drain(items) > 0).then_some(());
+        poll_fn(|cx| self.poll_for(cx, || take(items))).await;
+    }
+
+    /// Takes the item that has waited longest, if one waits.
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.inbox.pop()
+    }
+
+    /// How many items wait.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn len(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// As [`pop`](Self::pop); where nothing waits, the next [`wake`](Self::wake) wakes the task.
+    pub(crate) fn poll_pop(&self, cx: &Context<'_>) -> Poll<T> {
+        self.poll_for(cx, || self.inbox.pop())
+    }
+
+    fn poll_for<R>(&self, cx: &Context<'_>, mut take: impl FnMut() -> Option<R>) -> Poll<R> {
+        if let Some(taken) = take() {
+            return Poll::Ready(taken);
+        }
+        // Registered before the second look, so that what is pushed after it wakes.
+        *lock(&self.waker) = Some(cx.waker().clone());
+        take().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The end of a mailbox that its thread holds, if it is to close when that goes.

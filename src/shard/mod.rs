@@ -8,22 +8,24 @@
 pub(crate) mod agreement;
 mod arrivals;
 mod balanced;
+mod busy;
 mod draining;
 pub(crate) mod inbox;
 mod load;
 mod mailbox;
+mod tally;
 pub(crate) mod thread;
 mod turns;
 
 use std::{
     any::{Any, TypeId},
-    cell::{Cell, OnceCell, RefCell},
+    cell::{OnceCell, RefCell},
     collections::HashMap,
     fmt,
     os::fd::OwnedFd,
     rc::Rc,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Waker,
@@ -32,18 +34,20 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use self::draining::Draining;
 pub(crate) use self::{
-    arrivals::Arrivals,
+    arrivals::{Arrivals, Arrived},
+    busy::{BusyShare, PERIOD},
     mailbox::{Mailbox, Receiver},
 };
 pub use self::{
-    balanced::Balanced,
+    balanced::{Balanced, Carried},
     load::{LoadGuard, Loads, ShardLoad, WeightGuard},
 };
+use self::{draining::Draining, tally::Home};
 use crate::{
     accept::Command,
     listener::{LimitGuard, Table, table::ListenerId},
+    sys::thread_clock::ThreadClock,
     telemetry::{
         ClusterCells, LogLimit, Registry,
         access_log::{AccessLog, AccessLogOnShard, Queues},
@@ -64,6 +68,8 @@ pub(crate) struct Remote {
     pub(crate) inbox: Mailbox<Accepted>,
     /// What it is told besides connections.
     pub(crate) control: Mailbox<Command>,
+    /// What a guest's thread has used of the CPU; our own shards tell how busy they are themselves.
+    pub(crate) clock: OnceLock<ThreadClock>,
 }
 
 impl Remote {
@@ -71,7 +77,12 @@ impl Remote {
     const INBOX: usize = 1024;
 
     pub(crate) fn new(index: usize) -> Remote {
-        Remote { index, inbox: Mailbox::new(Remote::INBOX), control: Mailbox::new(usize::MAX) }
+        Remote {
+            index,
+            inbox: Mailbox::new(Remote::INBOX),
+            control: Mailbox::new(usize::MAX),
+            clock: OnceLock::new(),
+        }
     }
 }
 
@@ -123,8 +134,9 @@ struct Inner {
     cpu: Option<usize>,
     shared: Arc<Shared>,
     clusters: RefCell<HashMap<Arc<str>, Arc<ClusterCells>>>,
-    cutting: Cell<bool>,
+    home: Arc<Home>,
     draining: Draining,
+    cut: Draining,
     locals: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
     peer_log: OnceCell<LogLimit>,
     log_queues: Queues,
@@ -132,14 +144,16 @@ struct Inner {
 
 impl Shard {
     pub(crate) fn new(index: usize, cpu: Option<usize>, shared: Arc<Shared>) -> Shard {
+        let home = Arc::new(Home::new(Arc::clone(&shared.starved_acceptors)));
         Shard {
             inner: Rc::new(Inner {
                 index,
                 cpu,
                 shared,
                 clusters: RefCell::default(),
-                cutting: Cell::new(false),
+                home,
                 draining: Draining::default(),
+                cut: Draining::default(),
                 locals: RefCell::default(),
                 peer_log: OnceCell::new(),
                 log_queues: Queues::default(),
@@ -217,17 +231,34 @@ impl Shard {
         self.inner.log_queues.join(log, self.registry().shard(self.index()))
     }
 
+    /// Ends the tasks of connections, which are not being cut: their shard has died.
+    #[cfg(feature = "glommio")]
+    pub(crate) fn abandon(&self) {
+        self.inner.cut.begin();
+    }
+
     /// Whether connections that end now are being cut.
     pub(crate) fn is_cutting(&self) -> bool {
-        self.inner.cutting.get()
+        self.inner.home.is_cutting()
     }
 
     pub(crate) fn cut(&self) {
-        self.inner.cutting.set(true);
+        self.inner.home.cut();
+        self.inner.cut.begin();
+    }
+
+    /// Waits until connections are being cut, or their shard has died.
+    #[cfg(any(feature = "tokio", feature = "glommio"))]
+    pub(crate) async fn cut_begun(&self) {
+        self.inner.cut.begun().await;
+    }
+
+    fn home(&self) -> &Arc<Home> {
+        &self.inner.home
     }
 
     pub(crate) fn connection_closed(&self) {
-        self.inner.shared.starved_acceptors.closed();
+        self.inner.home.connection_closed();
     }
 
     /// Writes a log line that a peer can cause, so at most ten a second and shard. `line` is given

@@ -53,18 +53,13 @@ impl ShardThread {
         let cells = self.shared.registry.shard(index);
         cells.free_buffers.set(executor.reactor().free_buffers() as i64);
         executor.observe_turns(Box::new(ShardTurns::new(index, self.shared.loads.clone(), cells)));
-        let mut leaving = Leaving {
-            remote: Arc::clone(&self.remote),
-            all: Arc::clone(&self.all),
-            shared: Arc::clone(&self.shared),
-            expected: false,
-        };
+        let mut leaving = Leaving::new(&self.remote, &self.all, &self.shared);
         let shard = Shard::new(index, cpu, Arc::clone(&self.shared));
         let ShardThread { remote, shared, seat, .. } = self;
         let main = main(remote, shared, shard);
         drop(seat);
         match executor.run(main) {
-            Ok(()) => leaving.expected = true,
+            Ok(()) => leaving.expect(),
             Err(error) => tracing::error!(shard = index, "the shard died: {error}"),
         }
     }
@@ -127,7 +122,7 @@ impl Place for OwnEntrance {
 
 /// Takes a shard out of the balance when its thread ends, however it does, and deals what waited
 /// for it to the others.
-struct Leaving {
+pub(crate) struct Leaving {
     remote: Arc<Remote>,
     all: Arc<[Arc<Remote>]>,
     shared: Arc<Shared>,
@@ -158,6 +153,24 @@ impl Drop for Leaving {
 }
 
 impl Leaving {
+    pub(crate) fn new(
+        remote: &Arc<Remote>,
+        all: &Arc<[Arc<Remote>]>,
+        shared: &Arc<Shared>,
+    ) -> Leaving {
+        Leaving {
+            remote: Arc::clone(remote),
+            all: Arc::clone(all),
+            shared: Arc::clone(shared),
+            expected: false,
+        }
+    }
+
+    /// The shard ends because it was told to.
+    pub(crate) fn expect(&mut self) {
+        self.expected = true;
+    }
+
     /// Gives a connection to another shard. Back comes one for which none has room.
     fn redeal(&self, mut accepted: Accepted, balancer: &mut Balancer) -> Result<(), Accepted> {
         let mut excluded = vec![self.remote.index];

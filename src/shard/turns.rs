@@ -7,19 +7,12 @@
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 
-use super::Loads;
+use super::{BusyShare, Loads, PERIOD};
 use crate::{
     ring::Nanoseconds,
     runtime::{Executor, Turns},
     telemetry::ShardCells,
 };
-
-/// How often the busy share is published.
-const PERIOD: Nanoseconds = 50_000_000;
-
-/// Thousandths of a period that count as idle: a shard that gets up to tell that it does nothing is
-/// not kept awake by that.
-const NOISE_PERMILLE: u32 = 5;
 
 pub(crate) struct ShardTurns {
     shard: usize,
@@ -27,7 +20,7 @@ pub(crate) struct ShardTurns {
     cells: Arc<ShardCells>,
     period_busy: Cell<Nanoseconds>,
     period: Cell<Nanoseconds>,
-    share_permille: Cell<u32>,
+    share: Cell<BusyShare>,
 }
 
 impl ShardTurns {
@@ -38,20 +31,15 @@ impl ShardTurns {
             cells,
             period_busy: Cell::new(0),
             period: Cell::new(0),
-            share_permille: Cell::new(0),
+            share: Cell::default(),
         }
     }
 
     fn end_period(&self) {
         let (busy, period) = (self.period_busy.take(), self.period.take());
-        // An average that forgets half of the past with each period, and more after a long sleep.
-        let share = (busy.saturating_mul(1000) / period.max(1)) as u32;
-        let share = if share < NOISE_PERMILLE { 0 } else { share };
-        let weight = (period / PERIOD).clamp(1, 16) as u32;
-        let kept = self.share_permille.get() >> weight;
-        let average = kept + share - (share >> weight);
-        self.share_permille.set(average);
-        self.loads.report_busy(self.shard, average);
+        let share = self.share.get().after(busy, period);
+        self.share.set(share);
+        self.loads.report_busy(self.shard, share.permille());
     }
 }
 
@@ -71,7 +59,7 @@ impl Turns for ShardTurns {
     }
 
     fn sleep_limit(&self) -> Option<Nanoseconds> {
-        (self.share_permille.get() > 0).then_some(PERIOD)
+        (self.share.get().permille() > 0).then_some(PERIOD)
     }
 
     fn panicked(&self) {

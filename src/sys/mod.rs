@@ -7,7 +7,7 @@
 //! each message of a connection.
 //!
 //! `unsafe` is allowed here because some calls have no safe wrapper in rustix, socket2 or nix: masks of more than 1,024
-//! CPUs, `TCP_INFO`, and borrowing an inherited file descriptor by its number.
+//! CPUs, `TCP_INFO`, the CPU time of another thread, and descriptors that come or go as numbers.
 
 #![allow(unsafe_code)]
 
@@ -17,7 +17,10 @@ pub(crate) mod closing;
 pub(crate) mod cpu_quota;
 pub(crate) mod cpus;
 pub(crate) mod delivery;
+#[cfg(feature = "glommio")]
+pub(crate) mod descriptor;
 pub(crate) mod dial;
 pub(crate) mod limits;
 pub(crate) mod listening;
 pub(crate) mod placement;
+pub(crate) mod thread_clock;

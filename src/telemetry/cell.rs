@@ -3,7 +3,8 @@
 //! A cell has one writer, the thread of the shard or acceptor that owns it, and any number of
 //! readers. So an update is a plain load and store: no read-modify-write instruction, no lock, no
 //! allocation. Two writers are not undefined behaviour, but they lose updates of each other; what
-//! several threads write is a [`SharedCounter`].
+//! several threads write is a [`SharedCounter`]. Where connections may end on any thread, as those of
+//! guest runtimes do, *all* updates of their cells are atomic ones (`…_from_any_thread`).
 //!
 //! All accesses are relaxed, and no order between two cells is promised: a reader may see the bytes
 //! of a connection before it sees the connection. There is nothing for a model checker to find
@@ -33,6 +34,12 @@ impl Counter {
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Adds `n` on any thread, for a cell of which every update is made so.
+    #[inline]
+    pub fn add_from_any_thread(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
     }
 
     /// Brings the count up to a total that is counted elsewhere; one below it changes nothing.
@@ -69,6 +76,12 @@ impl Gauge {
     #[inline]
     pub fn add(&self, n: i64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Adds `n` on any thread, for a cell of which every update is made so.
+    #[inline]
+    pub fn add_from_any_thread(&self, n: i64) {
+        self.0.fetch_add(n, Relaxed);
     }
 
     /// The value; callable on any thread.

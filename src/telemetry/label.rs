@@ -210,6 +210,12 @@ impl<L: LabelValue, const N: usize> CounterBy<L, N> {
         self.counters[value.index()].increment();
     }
 
+    /// Adds one to the count of `value` on any thread, for a cell of which every update is made so.
+    #[inline]
+    pub fn increment_from_any_thread(&self, value: L) {
+        self.counters[value.index()].add_from_any_thread(1);
+    }
+
     /// The count of `value`; callable on any thread.
     #[must_use]
     pub fn value(&self, value: L) -> u64 {

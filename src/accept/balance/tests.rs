@@ -1,3 +1,5 @@
+mod mixed_shards;
+
 use super::*;
 use proptest::{collection::vec, prelude::*};
 use std::{collections::VecDeque, sync::Barrier, thread};

@@ -9,7 +9,7 @@ use evenkeel::accept::Balance;
 use evenkeel::http::{self, Filter, Flow, RequestHead, Routes};
 use evenkeel::shard::Shard;
 use evenkeel::upstream::{cluster::Cluster, settings::ClusterSettings};
-use evenkeel::{AcceptorPlacement, Connection, Listener, Proxy, Relay, ServiceFactory};
+use evenkeel::{AcceptorPlacement, Connection, Driver, Listener, Proxy, Relay, ServiceFactory};
 
 use super::Role;
 use crate::peers::{Job, Protocol};
@@ -27,6 +27,9 @@ pub(super) fn run(role: Role, job: &Job) -> io::Result<Work> {
     });
     if role == Role::EvenkeelKernel {
         builder = builder.balance(Balance::Kernel);
+    }
+    if role == Role::EvenkeelEpoll {
+        builder = builder.driver(Driver::Epoll);
     }
     let relay = || Relay::to([job.upstream.to_string()]);
     for listener in match job.protocol {

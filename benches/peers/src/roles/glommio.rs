@@ -3,7 +3,7 @@
 use std::io;
 
 use futures_lite::future::zip;
-use futures_lite::io::{AsyncWriteExt, copy, split};
+use futures_lite::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -19,8 +19,6 @@ pub(super) fn run(job: &Job) -> io::Result<()> {
             let downstream = listener.accept().await?;
             glommio::spawn_local(async move {
                 downstream.set_nodelay(true)?;
-                let upstream = TcpStream::connect(upstream).await?;
-                upstream.set_nodelay(true)?;
                 relay(downstream, upstream).await
             })
             .detach();
@@ -28,7 +26,12 @@ pub(super) fn run(job: &Job) -> io::Result<()> {
     })
 }
 
-async fn relay(downstream: TcpStream, upstream: TcpStream) -> io::Result<()> {
+pub(super) async fn relay(
+    downstream: impl AsyncRead + AsyncWrite + Unpin,
+    upstream: std::net::SocketAddr,
+) -> io::Result<()> {
+    let upstream = TcpStream::connect(upstream).await?;
+    upstream.set_nodelay(true)?;
     let (from_client, mut to_client) = split(downstream);
     let (from_origin, mut to_origin) = split(upstream);
     let there = async {

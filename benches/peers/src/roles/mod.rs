@@ -6,6 +6,8 @@ mod evenkeel;
 #[cfg(feature = "crates")]
 mod glommio;
 #[cfg(feature = "crates")]
+mod guests;
+#[cfg(feature = "crates")]
 mod monoio;
 #[cfg(feature = "crates")]
 mod pingora;
@@ -31,21 +33,30 @@ pub(crate) enum Role {
     EvenkeelOwnThread,
     /// The kernel spreads connections, in place of the acceptor.
     EvenkeelKernel,
+    /// Without io_uring.
+    EvenkeelEpoll,
     Tokio,
+    /// The same relay on shards of the library.
+    TokioGuest,
     Glommio,
+    /// The same relay on shards of the library.
+    GlommioGuest,
     Monoio,
     Pingora,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::BareRing,
         Self::Evenkeel,
         Self::EvenkeelOnShard,
         Self::EvenkeelOwnThread,
         Self::EvenkeelKernel,
+        Self::EvenkeelEpoll,
         Self::Tokio,
+        Self::TokioGuest,
         Self::Glommio,
+        Self::GlommioGuest,
         Self::Monoio,
         Self::Pingora,
     ];
@@ -57,8 +68,11 @@ impl Role {
             Self::EvenkeelOnShard => "evenkeel-on-shard",
             Self::EvenkeelOwnThread => "evenkeel-own-thread",
             Self::EvenkeelKernel => "evenkeel-kernel",
+            Self::EvenkeelEpoll => "evenkeel-epoll",
             Self::Tokio => "tokio",
+            Self::TokioGuest => "tokio-guest",
             Self::Glommio => "glommio",
+            Self::GlommioGuest => "glommio-guest",
             Self::Monoio => "monoio",
             Self::Pingora => "pingora",
         }
@@ -84,18 +98,25 @@ impl Role {
     /// # Errors
     /// It was left out of this build.
     pub(crate) fn prepare(self) -> io::Result<()> {
-        let of_crates = matches!(self, Self::Tokio | Self::Glommio | Self::Monoio | Self::Pingora);
-        if of_crates && !cfg!(feature = "crates") {
+        if self.is_of_crates() && !cfg!(feature = "crates") {
             let reason = format!("{} needs the feature `crates`, the default", self.name());
             return Err(io::Error::new(io::ErrorKind::NotFound, reason));
         }
         Ok(())
     }
 
+    fn is_of_crates(self) -> bool {
+        !matches!(self, Self::BareRing) && !self.is_evenkeel()
+    }
+
+    fn is_guest(self) -> bool {
+        matches!(self, Self::TokioGuest | Self::GlommioGuest)
+    }
+
     pub(crate) fn is_worker(self, thread: &str) -> bool {
         match self {
             // `evenkeel-0` is a shard, `evenkeel-acc-0` an acceptor.
-            _ if self.is_evenkeel() => {
+            _ if self.is_evenkeel() || self.is_guest() => {
                 thread.strip_prefix("evenkeel-").is_some_and(|rest| rest.parse::<usize>().is_ok())
             }
             Self::BareRing => true,
@@ -163,8 +184,10 @@ fn run(role: Role, job: Job) -> io::Result<()> {
         Role::Monoio => until_input_ends(move || monoio::run(&job))?,
         #[cfg(feature = "crates")]
         Role::Pingora => until_input_ends(move || pingora::run(&job))?,
+        #[cfg(feature = "crates")]
+        _ if role.is_guest() => guests::run(role, &job)?,
         #[cfg(not(feature = "crates"))]
-        Role::Tokio | Role::Glommio | Role::Monoio | Role::Pingora => role.prepare()?,
+        _ if role.is_of_crates() => role.prepare()?,
         _ => println!("{}", evenkeel::run(role, &job)?),
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
@@ -32,12 +32,20 @@ pub(super) fn run(job: &Job) -> io::Result<()> {
 
 async fn accept(listener: TcpListener, upstream: std::net::SocketAddr) -> io::Result<()> {
     loop {
-        let (mut downstream, _) = listener.accept().await?;
+        let (downstream, _) = listener.accept().await?;
         tokio::spawn(async move {
             downstream.set_nodelay(true)?;
-            let mut upstream = TcpStream::connect(upstream).await?;
-            upstream.set_nodelay(true)?;
-            copy_bidirectional(&mut downstream, &mut upstream).await
+            relay(downstream, upstream).await
         });
     }
+}
+
+pub(super) async fn relay(
+    mut downstream: impl AsyncRead + AsyncWrite + Unpin,
+    upstream: std::net::SocketAddr,
+) -> io::Result<()> {
+    let mut upstream = TcpStream::connect(upstream).await?;
+    upstream.set_nodelay(true)?;
+    copy_bidirectional(&mut downstream, &mut upstream).await?;
+    Ok(())
 }
