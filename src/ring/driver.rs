@@ -114,10 +114,12 @@ pub(crate) enum Operation {
     /// Receives into buffers of the driver's pools until cancelled, the end of the stream, an
     /// error or, where the driver can, `limit` bytes in all. Each completion carries one buffer.
     Receive { pool: u16, limit: u32, wait_first: bool },
-    /// Sends all of it, or reports how much was sent before an error or a cancellation.
-    Send { pointer: *const u8, length: u32 },
+    /// Sends all of it, or reports how much was sent before an error or a cancellation. With
+    /// `at_once` a driver may send no more than the socket takes now, which is reported, or is
+    /// `-EAGAIN` where it takes nothing; see [`Driver::await_sends`].
+    Send { pointer: *const u8, length: u32, at_once: bool },
     /// The same for several pieces.
-    SendVectored { message: *const libc::msghdr },
+    SendVectored { message: *const libc::msghdr, length: u32, at_once: bool },
     /// Completes with `poll(2)` events whenever an error or a hang-up appears on the socket, until
     /// cancelled. Other events may come along, and alone.
     PollBroken,
@@ -168,6 +170,10 @@ pub(crate) trait Driver {
     /// with `more` unset. Never blocks and never fails: a driver that cannot take the operation
     /// now queues it, and errors come as completions.
     fn start(&mut self, token: Token, fd: BorrowedFd<'_>, operation: Operation);
+
+    /// Somebody waits for the end of a send. Where this is not said between two turns, the second
+    /// of them may go on waiting though sends with `at_once` have sent all they were to.
+    fn await_sends(&mut self) {}
 
     /// Asks for the end of an operation. Its own completion still comes: cancelled, or with the
     /// result that it had before.

@@ -5,12 +5,14 @@
 //! is handed over while it is in flight waits here and leaves with the next operation, many pieces
 //! in one. Nothing here is lost when a future that waits for it is dropped.
 
-use std::{collections::VecDeque, io, task::Waker};
+use std::{collections::VecDeque, io, num::NonZeroI32, task::Waker};
 
 use super::{buffers::Payload, driver::Operation};
 
 /// Pieces that one operation takes along.
 const PIECES: usize = 64;
+/// A send of up to so many bytes is likely to be taken by the socket at once.
+const SMALL: usize = 16 << 10;
 
 /// A payload and how much of it was sent.
 #[derive(Debug)]
@@ -47,11 +49,15 @@ pub(crate) struct SendHalf {
     waiting: Option<Box<VecDeque<Piece>>>,
     /// Bytes handed over and not yet sent.
     queued: usize,
-    failed: Option<i32>,
+    failed: Option<NonZeroI32>,
     /// Bytes that the operation in flight is to send, or more than one can.
     asked: u32,
     /// The last operation sent less than it was to. What made it do so, it does not say.
     cut_short: bool,
+    /// The operation in flight sends what the socket takes at once.
+    at_once: bool,
+    /// The socket took less than that the last time.
+    full: bool,
     /// The sending direction ends once everything is sent.
     finish: bool,
     finished: bool,
@@ -68,6 +74,8 @@ impl SendHalf {
             failed: None,
             asked: 0,
             cut_short: false,
+            at_once: false,
+            full: false,
             finish: false,
             finished: false,
             waker: None,
@@ -77,7 +85,7 @@ impl SendHalf {
     /// Bytes handed over and not yet sent, or why nothing more can be sent.
     pub(crate) fn queued(&self) -> io::Result<usize> {
         match self.failed {
-            Some(error) => Err(io::Error::from_raw_os_error(error)),
+            Some(error) => Err(io::Error::from_raw_os_error(error.get())),
             None => Ok(self.queued),
         }
     }
@@ -86,7 +94,7 @@ impl SendHalf {
     /// the error of a connection whose peer had ended its direction before (`tcp_reset` in Linux's
     /// `net/ipv4/tcp_input.c`), unless it comes after one that a send cut short kept to itself.
     pub(crate) fn lost_connection(&self) -> Option<io::Error> {
-        let error = match self.failed? {
+        let error = match self.failed?.get() {
             libc::EPIPE if self.cut_short => libc::ECONNRESET,
             libc::EPIPE => return None,
             error => error,
@@ -107,6 +115,11 @@ impl SendHalf {
     /// however small it is.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.as_ref().is_some_and(|waiting| waiting.len() >= PIECES)
+    }
+
+    /// Whether something waits for the end of the operation in flight.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.in_flight && (self.waiting.is_some() || self.waker.is_some() || self.finish)
     }
 
     pub(crate) fn push(&mut self, payload: Payload) -> io::Result<()> {
@@ -160,9 +173,9 @@ impl SendHalf {
         let left = piece.left();
         // Longer payloads leave in several operations.
         let (pointer, length) = (left.as_ptr(), send_length(left.len()));
-        self.asked = length;
+        let at_once = self.ask(left.len());
         self.current = Current::One(piece);
-        Operation::Send { pointer, length }
+        Operation::Send { pointer, length, at_once }
     }
 
     #[allow(clippy::box_collection, reason = "it is put back as it is")]
@@ -173,7 +186,7 @@ impl SendHalf {
             self.waiting = Some(waiting);
         }
         let asked: usize = pieces.iter().map(|piece| piece.left().len()).sum();
-        self.asked = u32::try_from(asked).unwrap_or(u32::MAX);
+        let at_once = self.ask(asked);
         let mut vectors: Vec<libc::iovec> = pieces
             .iter()
             .map(|piece| libc::iovec {
@@ -187,22 +200,37 @@ impl SendHalf {
         message.msg_iovlen = vectors.len() as _;
         let vectored = Box::new(Vectored { pieces, vectors, message });
         debug_assert_eq!(vectored.vectors.as_ptr(), vectored.message.msg_iov.cast_const());
-        let operation = Operation::SendVectored { message: &raw const vectored.message };
+        let operation = Operation::SendVectored {
+            message: &raw const vectored.message,
+            length: self.asked,
+            at_once,
+        };
         self.current = Current::Many(vectored);
         operation
+    }
+
+    /// Notes how much the next operation is to send, and says whether at once.
+    fn ask(&mut self, length: usize) -> bool {
+        self.asked = send_length(length);
+        self.at_once = length <= SMALL && !self.full;
+        self.at_once
     }
 
     /// Takes in the completion of the operation in flight.
     pub(crate) fn complete(&mut self, result: i32) {
         self.in_flight = false;
         let current = std::mem::replace(&mut self.current, Current::Nothing);
-        let Ok(mut sent) = usize::try_from(result) else {
-            self.failed = Some(-result);
+        let result = if self.at_once && result == -libc::EAGAIN { 0 } else { result };
+        if let Some(error) = NonZeroI32::new(-result).filter(|error| error.is_positive()) {
+            self.failed = Some(error);
             self.waiting = None;
             return;
-        };
+        }
+        let mut sent = result as usize;
         self.queued -= sent;
-        self.cut_short = sent < self.asked as usize;
+        let short = sent < self.asked as usize;
+        self.full = short && self.at_once;
+        self.cut_short = short && !self.at_once;
         match current {
             Current::Nothing => {}
             Current::One(mut piece) => {

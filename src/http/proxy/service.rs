@@ -32,6 +32,7 @@ use crate::{
         h1::{self, AnswerForm, RequestError, write_answer},
         wire::{HeadFault, is_unannounced_end},
     },
+    ring::{Nanoseconds, nanoseconds},
     runtime::{sleep, timeout},
     service::Service,
     shard::Shard,
@@ -40,7 +41,10 @@ use crate::{
 };
 
 /// How long a connection without a request keeps its working memory.
-const QUIET: Duration = Duration::from_millis(50);
+const QUIET: Duration = Duration::from_millis(250);
+/// The timers of connections that become quiet at about the same time fire together, so that few
+/// of them wake a shard that has nothing else to do.
+const TOGETHER: Nanoseconds = 10_000_000;
 /// How long a connection goes on without a request once the proxy drains.
 const QUIET_IN_DRAIN: Duration = Duration::from_secs(1);
 
@@ -241,7 +245,13 @@ impl<F: Filter> Serving<'_, F> {
                 return Some(Next::Broken);
             }
         }
-        let quiet = if self.shard.is_draining() { QUIET_IN_DRAIN } else { QUIET };
+        let quiet = if self.shard.is_draining() {
+            QUIET_IN_DRAIN
+        } else {
+            let now = deadline.now();
+            let end = (now + nanoseconds(QUIET)).next_multiple_of(TOGETHER);
+            Duration::from_nanos(end - now)
+        };
         let idle = self.settings.timeouts.idle.filter(|idle| *idle <= quiet);
         deadline.begin(idle.or(Some(quiet)), None);
         let received = deadline.guard(pin!(from.receive())).await;

@@ -283,10 +283,10 @@ impl Driver for EpollDriver {
                 self.watches.of(key, number).arm_receive(pool, limit);
                 self.start_receive(key);
             }
-            Operation::Send { pointer, length } => {
+            Operation::Send { pointer, length, .. } => {
                 self.start_send(key, fd, Outgoing::bytes(pointer, length));
             }
-            Operation::SendVectored { message } => {
+            Operation::SendVectored { message, .. } => {
                 self.start_send(key, fd, Outgoing::message(message));
             }
             Operation::PollBroken => {

@@ -101,6 +101,8 @@ impl Inner {
         if self.starved.is_empty() {
             return false;
         }
+        // Sends hold buffers.
+        self.driver.await_sends();
         let available = pools.get(SMALL as usize).map_or(0, |pool| pool.available());
         let mut room = available;
         while room > 0 {

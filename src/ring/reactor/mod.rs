@@ -207,6 +207,8 @@ impl Inner {
         }
         for token in self.slots.release(key) {
             self.driver.cancel(token);
+            // The slot is free at its end.
+            self.driver.await_sends();
         }
         self.reclaim(key);
     }

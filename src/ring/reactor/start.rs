@@ -36,6 +36,7 @@ pub(super) fn start_send(entry: &mut Entry, driver: &mut dyn Driver, key: Key) {
         entry.started(Kind::Send);
         let fd = entry.fd().expect("a stream has a descriptor");
         driver.start(Token::new(key, Kind::Send), fd, operation);
+        await_if_held_up(entry, driver);
     } else {
         finish_if_due(entry, driver);
     }
@@ -47,5 +48,15 @@ pub(super) fn finish_if_due(entry: &mut Entry, driver: &mut dyn Driver) {
         // It fails only where the connection is gone already, which the other direction reports.
         let fd = entry.fd().expect("a stream has a descriptor");
         let _ = driver.shutdown_write(fd);
+    }
+    await_if_held_up(entry, driver);
+}
+
+/// Tells the driver if the end of the send in flight makes a difference.
+pub(super) fn await_if_held_up(entry: &Entry, driver: &mut dyn Driver) {
+    if let Slot::Stream(stream) = &entry.slot
+        && stream.send.is_held_up()
+    {
+        driver.await_sends();
     }
 }

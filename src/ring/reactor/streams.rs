@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Inner, LARGE, Reactor, SMALL, gone, register,
-    start::{arm_receive, finish_if_due, start_poll, start_send},
+    start::{arm_receive, await_if_held_up, finish_if_due, start_poll, start_send},
 };
 use crate::{
     ring::{
@@ -82,6 +82,7 @@ impl Reactor {
             // a send took it, a receive gets the end of the stream, which was cut off in truth.
             if stream.send.is_in_doubt() {
                 taken = None;
+                driver.await_sends();
             } else if let Some(error) = stream.send.lost_connection() {
                 taken = Some(Err(error));
             }
@@ -155,15 +156,18 @@ impl Reactor {
         cx: &mut Context<'_>,
         is_enough: impl FnOnce(&StreamSlot, usize) -> bool,
     ) -> Poll<io::Result<()>> {
-        self.with_stream(key, |stream| match stream.send.queued() {
+        let inner = &mut *self.inner.borrow_mut();
+        let Some((entry, driver)) = inner.entry(key) else { return Poll::Ready(Err(gone())) };
+        let Slot::Stream(stream) = &mut entry.slot else { return Poll::Ready(Err(gone())) };
+        match stream.send.queued() {
             Err(error) => Poll::Ready(Err(error)),
             Ok(queued) if queued == 0 || is_enough(stream, queued) => Poll::Ready(Ok(())),
             Ok(_) => {
                 register(&mut stream.send.waker, cx);
+                await_if_held_up(entry, driver);
                 Poll::Pending
             }
-        })
-        .unwrap_or_else(|error| Poll::Ready(Err(error)))
+        }
     }
 
     /// Ends the sending direction after what was handed over.

@@ -51,10 +51,19 @@ impl Driver for SimulatedDriver {
         simulation.serial += 1;
         let serial = simulation.serial;
         let flight = Flight::new(serial, socket, operation);
+        let at_once = flight.is_at_once();
         if simulation.flights.insert(token.0, flight).is_some() {
             simulation.violation(format!("{token:?} was used again while it was in flight"));
         }
-        simulation.schedule_attempt(token, serial);
+        if at_once {
+            simulation.at_once.push((token, serial));
+        } else {
+            simulation.schedule_attempt(token, serial);
+        }
+    }
+
+    fn await_sends(&mut self) {
+        self.world.0.borrow_mut().sends_awaited = true;
     }
 
     fn cancel(&mut self, token: Token) {
@@ -93,9 +102,10 @@ impl Driver for SimulatedDriver {
         simulation.lend();
         simulation.now += simulation.behaviour.turn;
         simulation.hear();
+        let due = simulation.send_at_once(completions);
         simulation.catch_up();
         let early = wait != Wait::No && simulation.random.chance(simulation.behaviour.wakes_early);
-        let wait = if early { Wait::No } else { wait };
+        let wait = if early || due { Wait::No } else { wait };
         simulation.wait(wait)?;
         simulation.hand_over(wait != Wait::No, completions);
         Ok(())

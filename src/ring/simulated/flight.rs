@@ -73,6 +73,20 @@ impl Flight {
     }
 }
 
+impl Flight {
+    pub(super) fn is_at_once(&self) -> bool {
+        matches!(
+            self.operation,
+            Operation::Send { at_once: true, .. } | Operation::SendVectored { at_once: true, .. }
+        )
+    }
+
+    /// Bytes that it is to send.
+    pub(super) fn length(&self) -> usize {
+        pieces(&self.operation).iter().map(|piece| piece.len()).sum()
+    }
+}
+
 impl Simulation {
     /// Tries to get an operation on.
     pub(super) fn attempt(&mut self, token: Token, serial: u64) {
@@ -148,6 +162,8 @@ impl Simulation {
         match step {
             // What was cancelled had its chance.
             Step::Waits if flight.cancelled => Step::last(-libc::ECANCELED),
+            Step::Waits if flight.is_at_once() => Step::last(-libc::EAGAIN),
+            Step::GoesOn if flight.is_at_once() => Step::last(flight.sent as i32),
             Step::Completes { result, buffer, more: true } if result > 0 && !flight.cancelled => {
                 let more = !self.random.chance(self.behaviour.ends);
                 Step::Completes { result, buffer, more }
@@ -282,11 +298,11 @@ impl Simulation {
 /// What a send sends, through its pointers.
 fn pieces(operation: &Operation) -> Vec<&[u8]> {
     match operation {
-        Operation::Send { pointer, length } => {
+        Operation::Send { pointer, length, .. } => {
             // SAFETY: as `Operation` demands, the bytes live until the last completion.
             vec![unsafe { std::slice::from_raw_parts(*pointer, *length as usize) }]
         }
-        Operation::SendVectored { message } => {
+        Operation::SendVectored { message, .. } => {
             // SAFETY: the same; the message's vectors and what they point to belong to it.
             let vectors =
                 unsafe { std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen) };

@@ -47,6 +47,9 @@ pub(super) struct Simulation {
     pub(super) flights: BTreeMap<u64, Flight>,
     pub(super) customs: BTreeMap<u64, Custom>,
     pub(super) bell: Arc<Bell>,
+    /// Sends to be tried when the shard hands over, and not again.
+    pub(super) at_once: Vec<(Token, u64)>,
+    pub(super) sends_awaited: bool,
     /// By time, and in the order in which they were scheduled.
     pub(super) events: BTreeMap<(Nanoseconds, u64), Event>,
     pub(super) serial: u64,
@@ -75,6 +78,8 @@ impl Simulation {
             flights: BTreeMap::new(),
             customs: BTreeMap::new(),
             bell: elsewhere::bell(),
+            at_once: Vec::new(),
+            sends_awaited: false,
             events: BTreeMap::new(),
             serial: 0,
             ready: VecDeque::new(),
@@ -158,6 +163,22 @@ impl Simulation {
             let event = next.remove();
             self.happen(event);
         }
+    }
+
+    /// Tries the sends that are to be tried at once. Those that sent everything are no reason not to
+    /// wait, unless somebody waits for them. Says whether they are one.
+    pub(super) fn send_at_once(&mut self, completions: &mut Vec<Completion>) -> bool {
+        let awaited = std::mem::take(&mut self.sends_awaited);
+        let before = completions.len();
+        for (token, serial) in std::mem::take(&mut self.at_once) {
+            let Some(length) = self.flights.get(&token.0).map(Flight::length) else { continue };
+            self.attempt(token, serial);
+            let sent_all = |completion: &mut Completion| {
+                completion.token == token && completion.result == length as i32
+            };
+            completions.extend(self.ready.pop_back_if(sent_all));
+        }
+        awaited && completions.len() > before
     }
 
     pub(super) fn lend(&mut self) {

@@ -1,9 +1,10 @@
 //! Operations of an embedder's own, on a real ring.
 
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 
 use io_uring::{opcode, squeue::Entry, types::Timespec};
 
+use super::has_io_uring;
 use crate::{
     ring::{Capabilities, CustomOperation},
     runtime::{block_on, submit, timeout},
@@ -25,18 +26,6 @@ unsafe impl CustomOperation for Alarm {
     fn entry(&mut self) -> Entry {
         opcode::Timeout::new(&raw const *self.0).build()
     }
-}
-
-/// Whether the test can run here. Where not, says so, and fails in CI, unless EVENKEEL_DRIVER=epoll
-/// says that io_uring is refused on purpose.
-fn has_io_uring(test: &str) -> bool {
-    let Err(refused) = Capabilities::probe() else { return true };
-    let is = |name: &str, value: &str| std::env::var_os(name).is_some_and(|is| is == value);
-    let on_purpose = is("EVENKEEL_DRIVER", "epoll");
-    assert!(on_purpose || !is("CI", "true"), "{test} cannot run: {refused}");
-    // Not eprintln!, which the test runner would keep to itself.
-    std::io::stderr().write_all(format!("SKIPPED {test}: {refused}\n").as_bytes()).unwrap();
-    false
 }
 
 #[test]

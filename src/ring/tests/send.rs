@@ -12,6 +12,8 @@ enum Step {
     Start,
     /// Completes with so many of 255 parts of what was asked for.
     Sent(u8),
+    /// Nothing was sent, if that was to be done at once.
+    Full,
     Failed,
     Finish,
 }
@@ -22,6 +24,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Start),
         2 => any::<u8>().prop_map(Step::Sent),
         3 => Just(Step::Sent(255)),
+        2 => Just(Step::Full),
         1 => Just(Step::Finish),
     ]
 }
@@ -29,11 +32,11 @@ fn step() -> impl Strategy<Value = Step> {
 /// What an operation sends, read as the kernel reads it.
 fn bytes(operation: &Operation) -> Vec<u8> {
     match operation {
-        Operation::Send { pointer, length } => {
+        Operation::Send { pointer, length, .. } => {
             // SAFETY: the half keeps the bytes in place until the completion.
             unsafe { std::slice::from_raw_parts(*pointer, *length as usize) }.to_vec()
         }
-        Operation::SendVectored { message } => {
+        Operation::SendVectored { message, .. } => {
             // SAFETY: the same, for the message and its vectors.
             let vectors =
                 unsafe { std::slice::from_raw_parts((**message).msg_iov, (**message).msg_iovlen) };
@@ -47,11 +50,18 @@ fn bytes(operation: &Operation) -> Vec<u8> {
     }
 }
 
+fn is_at_once(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Send { at_once: true, .. } | Operation::SendVectored { at_once: true, .. }
+    )
+}
+
 fn check(steps: Vec<Step>) {
     let mut half = SendHalf::new();
     let mut queue: VecDeque<u8> = VecDeque::new();
     let mut in_flight: Option<(Operation, Vec<u8>)> = None;
-    let (mut failed, mut finish, mut finished) = (false, false, false);
+    let (mut failed, mut finish, mut finished, mut is_full) = (false, false, false, false);
     let mut next = 0_u8;
     for step in steps {
         match step {
@@ -71,6 +81,7 @@ fn check(steps: Vec<Step>) {
                 if let Some(operation) = operation {
                     let sends = bytes(&operation);
                     assert!(!sends.is_empty());
+                    assert!(!(is_full && is_at_once(&operation)), "it would turn in circles");
                     assert!(queue.iter().take(sends.len()).eq(&sends), "out of order");
                     in_flight = Some((operation, sends));
                 }
@@ -80,7 +91,15 @@ fn check(steps: Vec<Step>) {
                 assert_eq!(bytes(&operation), sends, "it changed in flight");
                 let sent = sends.len() * usize::from(parts) / 255;
                 half.complete(sent as i32);
+                is_full = is_at_once(&operation) && sent < sends.len();
                 queue.drain(..sent);
+            }
+            Step::Full => {
+                let Some(_) = in_flight.take_if(|(operation, _)| is_at_once(operation)) else {
+                    continue;
+                };
+                half.complete(-libc::EAGAIN);
+                is_full = true;
             }
             Step::Failed => {
                 let Some((operation, sends)) = in_flight.take() else { continue };

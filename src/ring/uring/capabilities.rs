@@ -7,7 +7,10 @@ use std::{io::Write, os::fd::AsRawFd, os::unix::net::UnixStream};
 
 use io_uring::{IoUring, opcode, squeue, types};
 
-use super::{buffer_ring::BufferRing, entry::with_receive_limit, setup, setup::RingRefused};
+use super::{
+    at_once::sends_at_once, buffer_ring::BufferRing, entry::with_receive_limit, setup,
+    setup::RingRefused,
+};
 use crate::ring::buffers::Pool;
 
 /// What a ring uses beyond the floor, which is Linux 6.1.
@@ -23,6 +26,8 @@ pub struct Capabilities {
     pub message_without_ring: bool,
     /// An idle shard does not count as waiting for I/O (IORING_ENTER_NO_IOWAIT, 6.15).
     pub no_io_wait: bool,
+    /// A small send that leaves a completion only where it did not send everything, at once.
+    pub sends_at_once: bool,
 }
 
 impl Capabilities {
@@ -32,16 +37,18 @@ impl Capabilities {
         receive_limit: false,
         message_without_ring: false,
         no_io_wait: false,
+        sends_at_once: false,
     };
     /// What Linux 6.12 has.
     pub const LINUX_6_12: Capabilities =
-        Capabilities { no_submission_array: true, ..Capabilities::LINUX_6_1 };
+        Capabilities { no_submission_array: true, sends_at_once: true, ..Capabilities::LINUX_6_1 };
     /// Everything that this crate knows how to use.
     pub const ALL: Capabilities = Capabilities {
         no_submission_array: true,
         receive_limit: true,
         message_without_ring: true,
         no_io_wait: true,
+        sends_at_once: true,
     };
 
     /// The mask of a kernel that these tests are to behave as: `6.1`, `6.12`, or everything.
@@ -63,6 +70,7 @@ impl Capabilities {
             receive_limit: self.receive_limit && mask.receive_limit,
             message_without_ring: self.message_without_ring && mask.message_without_ring,
             no_io_wait: self.no_io_wait && mask.no_io_wait,
+            sends_at_once: self.sends_at_once && mask.sends_at_once,
         }
     }
 
@@ -96,6 +104,8 @@ impl Capabilities {
                 .map_err(other("a multishot receive into a buffer ring"))?,
             message_without_ring: super::doorbell::can_ring_without_ring(&mut ring),
             no_io_wait: ring.params().is_feature_no_iowait(),
+            sends_at_once: sends_at_once(&mut ring)
+                .map_err(other("sending what fits and what does not"))?,
         })
     }
 }

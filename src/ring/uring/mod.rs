@@ -16,6 +16,7 @@
 //! **A full completion queue** loses nothing (IORING_FEAT_NODROP): the kernel keeps completions
 //! aside and the next enter brings them in. It is counted.
 
+mod at_once;
 mod buffer_ring;
 mod capabilities;
 mod doorbell;
@@ -36,6 +37,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 pub(super) use self::entry::ties_to_others;
 use self::{
+    at_once::{SLEEP, SendsAtOnce},
     buffer_ring::BufferRing,
     doorbell::RingDoorbell,
     entry::{with_poll_first, with_receive_limit},
@@ -65,6 +67,9 @@ pub(crate) struct RingDriver {
     enter_flags: u32,
     /// Entries in the submission queue that the kernel has not taken yet.
     pending: u32,
+    /// Entries that were put into the submission queue, ever.
+    pushed: u64,
+    at_once: SendsAtOnce,
     backlog: VecDeque<squeue::Entry>,
     doorbell: Arc<RingDoorbell>,
     capabilities: Capabilities,
@@ -122,6 +127,8 @@ impl RingDriver {
             enter_fd,
             enter_flags: sys::ENTER_GETEVENTS | sys::ENTER_EXT_ARG | registered | no_io_wait,
             pending: 0,
+            pushed: 0,
+            at_once: SendsAtOnce::default(),
             backlog: VecDeque::new(),
             doorbell: Arc::new(RingDoorbell { ring: duplicate, eventfd }),
             capabilities,
@@ -157,6 +164,17 @@ impl RingDriver {
         // to no memory.
         let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
         self.pending += u32::from(pushed);
+        self.pushed += u64::from(pushed);
+        pushed
+    }
+
+    /// Starts a send that is over when it has been handed over, if there is room for it; entries of
+    /// the backlog keep no count.
+    fn push_at_once(&mut self, entry: squeue::Entry, token: Token, length: u32) -> bool {
+        let pushed = self.backlog.is_empty() && self.push_now(&at_once::marked(entry, token));
+        if pushed {
+            self.at_once.add(self.pushed - 1, token, length);
+        }
         pushed
     }
 
@@ -222,7 +240,7 @@ impl RingDriver {
         let mut ran_out = false;
         for completion in self.ring.completion() {
             let flags = completion.flags();
-            let mut token = Token(completion.user_data());
+            let mut token = self.at_once.failed(completion.user_data());
             if token == EVENTFD {
                 eventfd_ended |= !cqueue::more(flags);
                 token = Token::DOORBELL;
@@ -235,6 +253,7 @@ impl RingDriver {
                 more: cqueue::more(flags),
             });
         }
+        self.at_once.report(self.pushed - u64::from(self.pending), completions);
         self.ran_out |= ran_out;
         if eventfd_ended {
             self.watch_eventfd();
@@ -259,17 +278,33 @@ impl Driver for RingDriver {
                 let entry = with_receive_limit(entry, limit);
                 if wait_first { with_poll_first(entry) } else { entry }
             }
-            Operation::Send { pointer, length } => {
+            Operation::Send { pointer, length, at_once } => {
+                if at_once
+                    && self.capabilities.sends_at_once
+                    && self.push_at_once(at_once::send(fd, pointer, length), token, length)
+                {
+                    return;
+                }
                 opcode::Send::new(fd, pointer, length).flags(SEND_FLAGS).build()
             }
-            Operation::SendVectored { message } => {
-                opcode::SendMsg::new(fd, message.cast()).flags(SEND_FLAGS as u32).build()
+            Operation::SendVectored { message, length, at_once } => {
+                if at_once
+                    && self.capabilities.sends_at_once
+                    && self.push_at_once(at_once::send_message(fd, message), token, length)
+                {
+                    return;
+                }
+                opcode::SendMsg::new(fd, message).flags(SEND_FLAGS as u32).build()
             }
             // io_uring adds RDHUP to every poll, which stays raised after the peer's end of the
             // stream: a poll for one event would complete at once, again and again.
             Operation::PollBroken => opcode::PollAdd::new(fd, 0).multi(true).build(),
         };
         self.push(entry.user_data(token.0));
+    }
+
+    fn await_sends(&mut self) {
+        self.at_once.await_them();
     }
 
     fn cancel(&mut self, token: Token) {
@@ -303,8 +338,17 @@ impl Driver for RingDriver {
         if !self.backlog.is_empty() {
             self.hand_over_backlog()?;
         }
-        let waits =
-            wait != Wait::No && self.backlog.is_empty() && self.ring.completion().is_empty();
+        let sends_are_due = self.at_once.are_due();
+        let waits = wait != Wait::No
+            && !sends_are_due
+            && self.backlog.is_empty()
+            && self.ring.completion().is_empty();
+        let wait = match wait {
+            Wait::No => Wait::No,
+            _ if self.at_once.is_empty() => wait,
+            Wait::Until(deadline) => Wait::Until(deadline.min(self.now() + SLEEP)),
+            Wait::Forever => Wait::Until(self.now() + SLEEP),
+        };
         let timeout = match wait {
             Wait::Until(deadline) => {
                 let left = deadline.saturating_sub(self.now());
