@@ -202,13 +202,17 @@ fn inbound_to_another_host() {
         let (client, pod) = client_and_pod();
         let server = server_behind(&pod);
         serve(&server, 8080);
-        for iptables in ["iptables", "ip6tables"] {
-            pod.command(&format!(
-                "{iptables} -w -t nat -A PREROUTING -p tcp -j REDIRECT --to-ports 15006"
-            ));
-        }
-        for relay in [Relay::to_original_destination(), Relay::to(["10.78.0.2:8080"])] {
-            let listener = Listener::bind("[::]:15006").unwrap().named("inbound").redirected();
+        // A port each: a command that another test starts holds the first socket until it executes.
+        for (port, relay) in
+            [(15006, Relay::to_original_destination()), (15007, Relay::to(["10.78.0.2:8080"]))]
+        {
+            for iptables in ["iptables", "ip6tables"] {
+                let nat = format!("{iptables} -w -t nat");
+                pod.command(&format!("{nat} -F PREROUTING"));
+                pod.command(&format!("{nat} -A PREROUTING -p tcp -j REDIRECT --to-ports {port}"));
+            }
+            let listener = Listener::bind(&format!("[::]:{port}")).unwrap();
+            let listener = listener.named("inbound").redirected();
             let listener = listener.inbound().fallback(relay);
             let proxy = start(&pod, Proxy::builder().shards(2).listener(listener));
             for foreign in ["10.78.0.2:8080", "[fd78::2]:8080"] {
