@@ -2,6 +2,8 @@
 
 #[path = "stage/authority.rs"]
 mod authority;
+#[path = "tls/endings.rs"]
+mod endings;
 #[path = "tls/established.rs"]
 mod established;
 #[path = "stage/kernel.rs"]

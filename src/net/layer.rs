@@ -36,4 +36,7 @@ pub(crate) trait Layer: Any {
 
     /// Ends the sending direction after what was handed over.
     fn finish(&self, socket: &Socket);
+
+    /// Says that this is the end, right before the connection is closed: at once or not at all.
+    fn announce_end(&self, socket: &Socket);
 }

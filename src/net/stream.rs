@@ -201,6 +201,14 @@ impl Stream {
         }
     }
 
+    /// Says right before the stream is dropped that it ends in order, where that takes a word: TLS has
+    /// its close_notify. It never waits: a peer that takes nothing sees the connection end without.
+    pub(crate) fn announce_end(&self) {
+        if let Some(layer) = &self.layer {
+            layer.announce_end(&self.socket);
+        }
+    }
+
     /// Makes the close of the connection, when this is dropped, a reset.
     pub fn reset_on_drop(&mut self) {
         self.socket.reset_on_drop();

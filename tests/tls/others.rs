@@ -32,7 +32,7 @@ const CLIENT: &str = "spiffe://td/client";
 const SERVER: &str = "spiffe://td/server";
 
 /// Whether all of these programs are here. In CI they must be.
-fn have(test: &str, programs: &[&str]) -> bool {
+pub(crate) fn have(test: &str, programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
     places.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
@@ -46,10 +46,10 @@ fn have(test: &str, programs: &[&str]) -> bool {
 }
 
 /// A program that ends with the test.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Running {
+    pub(crate) fn start(command: &mut Command) -> Running {
         Running(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
@@ -65,7 +65,7 @@ impl Running {
         running
     }
 
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         line
@@ -80,14 +80,14 @@ impl Drop for Running {
 }
 
 /// An authority, what it has issued, and where programs find that.
-struct Files {
+pub(crate) struct Files {
     authority: Authority,
     proxy: Issued,
     directory: tempfile::TempDir,
 }
 
 impl Files {
-    fn new() -> Files {
+    pub(crate) fn new() -> Files {
         let authority = Authority::new("the authority");
         let directory = tempfile::tempdir().unwrap();
         let files = Files { proxy: authority.identity(PROXY), authority, directory };
@@ -102,6 +102,10 @@ impl Files {
         files
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -113,7 +117,7 @@ impl Files {
         ServerCredentials::load("echo", settings).unwrap()
     }
 
-    fn upstream(&self) -> ClientCredentials {
+    pub(crate) fn upstream(&self) -> ClientCredentials {
         let mut settings =
             ClientSettings::new(self.authority.trust().peers(Peers::parse([SERVER]).unwrap()));
         settings.own = Some(self.proxy.own());

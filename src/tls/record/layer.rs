@@ -185,4 +185,17 @@ impl Layer for RecordLayer {
         send(socket, Payload::Output(output));
         socket.finish();
     }
+
+    fn announce_end(&self, socket: &Socket) {
+        let session = &mut *self.session.borrow_mut();
+        // A peer that has ended its direction, or has failed, listens no more.
+        let listens = matches!(session.receiving, Receiving::Open);
+        if !listens || std::mem::replace(&mut session.finished, true) {
+            return;
+        }
+        let mut record = socket.output();
+        if close_notify(&mut session.keys, &mut record).is_ok() {
+            socket.send_at_once(&record);
+        }
+    }
 }
