@@ -14,6 +14,8 @@ mod others;
 mod permissive;
 #[path = "tls/refused.rs"]
 mod refused;
+#[path = "tls/rotation.rs"]
+mod rotation;
 #[path = "tls/stage.rs"]
 mod stage;
 #[path = "tls/upstream.rs"]

@@ -60,18 +60,10 @@ impl AllCredentials {
         self.listeners.is_empty() && self.clusters.is_empty()
     }
 
-    /// Has those looked after that `before` has not.
-    pub(super) fn watch(&self, watch: &Watch, before: &AllCredentials) {
-        for (name, new) in &self.listeners {
-            if before.listeners.get(name) != Some(new) {
-                watch.add(new);
-            }
-        }
-        for (name, new) in &self.clusters {
-            if before.clusters.get(name) != Some(new) {
-                watch.add(new);
-            }
-        }
+    /// Has those looked after that `before` has not, and retires those whose place they take.
+    pub(super) fn follow(&self, before: &AllCredentials, watch: &Watch) {
+        follow(&self.listeners, &before.listeners, watch);
+        follow(&self.clusters, &before.clusters, watch);
     }
 
     /// Looks for changes at once.
@@ -87,6 +79,23 @@ impl AllCredentials {
             .collect();
         refused.sort_unstable();
         if refused.is_empty() { Ok(()) } else { Err(refused.concat()) }
+    }
+}
+
+fn follow<S: Settings>(
+    all: &HashMap<String, Credentials<S>>,
+    before: &HashMap<String, Credentials<S>>,
+    watch: &Watch,
+) {
+    for (name, new) in all {
+        let old = before.get(name);
+        if old == Some(new) {
+            continue;
+        }
+        watch.add(new);
+        if let Some(old) = old {
+            old.retire();
+        }
     }
 }
 

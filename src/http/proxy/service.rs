@@ -32,6 +32,7 @@ use crate::{
         h1::{self, AnswerForm, RequestError, write_answer},
         wire::{HeadFault, is_unannounced_end},
     },
+    net::Sending,
     runtime::{sleep, timeout},
     service::Service,
     shard::Shard,
@@ -41,7 +42,8 @@ use crate::{
 
 /// How long a connection without a request keeps its working memory.
 const QUIET: Duration = Duration::from_millis(50);
-/// How long a connection goes on without a request once the proxy drains.
+/// How long a connection goes on without a request once it is to end: the proxy drains, or what it was
+/// made with was replaced.
 const QUIET_IN_DRAIN: Duration = Duration::from_secs(1);
 
 /// An HTTP proxy on one shard.
@@ -135,11 +137,12 @@ impl<F: Filter> Serving<'_, F> {
     }
 
     /// Whether a connection carries another request after this one.
-    pub(super) fn keeps(&self, request: &RequestHead, age: Duration) -> bool {
+    pub(super) fn keeps(&self, request: &RequestHead, age: Duration, to: &Sending<'_>) -> bool {
         request.keep_alive()
             // What follows a CONNECT that was not granted may have been meant for the tunnel.
             && *request.method() != Method::CONNECT
             && !self.shard.is_draining()
+            && !to.is_outlived()
             && self.settings.timeouts.max_age.is_none_or(|most| age < most)
     }
 
@@ -148,6 +151,7 @@ impl<F: Filter> Serving<'_, F> {
     async fn wait_for_request(&self, downstream: &mut Downstream, idle: Option<Duration>) -> bool {
         let ended = {
             let connection = &mut downstream.connection;
+            let outlived = connection.outlived();
             let arrived = async {
                 match connection.receive().await {
                     Ok(Some(chunk)) => {
@@ -158,7 +162,13 @@ impl<F: Filter> Serving<'_, F> {
                 }
             };
             let drained = async {
-                self.shard.draining().await;
+                let draining = self.shard.draining();
+                match outlived {
+                    None => draining.await,
+                    Some(outlived) => {
+                        race(&mut pin!(draining), &mut pin!(outlived)).await;
+                    }
+                }
                 sleep(QUIET_IN_DRAIN).await;
             };
             let (mut arrived, mut drained) = (pin!(arrived), pin!(drained));

@@ -128,10 +128,12 @@ impl Drop for Upstream {
 }
 
 impl Idle for Upstream {
-    /// What arrives on a connection that nobody has asked anything makes it useless, as its end does.
+    /// What arrives on a connection that nobody has asked anything makes it useless, as its end does;
+    /// and so may a new certificate.
     fn is_alive(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.connected.stream.poll_receive(&mut cx).is_pending()
+        let stream = &mut self.connected.stream;
+        !stream.is_superseded() && stream.poll_receive(&mut cx).is_pending()
     }
 
     fn close(self) {

@@ -6,6 +6,7 @@ use std::{
     io,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     post_handshake::{PostHandshake, close_notify, fatal_alert, update_sealing_key},
 };
 use crate::{
-    net::{Layer, Leaves, Socket},
+    net::{Layer, Leaves, Outlived, Socket},
     ring::{Chunk, Output, Payload},
     telemetry::access_log::TlsSession,
     tls::Established,
@@ -151,6 +152,14 @@ impl Layer for RecordLayer {
 
     fn session(&self) -> Arc<dyn TlsSession> {
         Arc::clone(self.established()) as Arc<dyn TlsSession>
+    }
+
+    fn ends_at(&self) -> Option<Instant> {
+        self.established.ends_at()
+    }
+
+    fn outlived(&self) -> Option<Outlived> {
+        Arc::clone(&self.established).outlived()
     }
 
     fn unreceive(&self, chunk: Chunk) {
