@@ -8,6 +8,8 @@ mod endings;
 mod established;
 #[path = "stage/kernel.rs"]
 mod kernel;
+#[path = "tls/late.rs"]
+mod late;
 #[path = "tls/others.rs"]
 mod others;
 #[path = "tls/permissive.rs"]

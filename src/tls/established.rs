@@ -19,7 +19,7 @@ use crate::{
     net::{Outlived, Stream},
     runtime::sleep,
     telemetry::{
-        HandshakeResult,
+        HandshakeResult, TlsCells,
         access_log::{CertificateFacts, TlsSession},
     },
 };
@@ -192,6 +192,14 @@ impl Stream {
         match self.tls() {
             Some(tls) if tls.is_resumed() => HandshakeResult::Resumed,
             _ => HandshakeResult::Full,
+        }
+    }
+
+    /// Counts the handshake that made this connection, of which we were the client: in TLS 1.3 not
+    /// before the server is known to take us.
+    pub(crate) fn count_handshake(&self, cells: &Arc<TlsCells>, took: Duration) {
+        if let Some(records) = self.layer::<RecordLayer>() {
+            records.count_handshake(Arc::clone(cells), self.handshake_result(), took);
         }
     }
 

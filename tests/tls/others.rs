@@ -54,7 +54,7 @@ impl Running {
     }
 
     /// A server, once it listens. Where another took its port, it does not.
-    fn listening(command: &mut Command, address: SocketAddr) -> Running {
+    pub(crate) fn listening(command: &mut Command, address: SocketAddr) -> Running {
         let mut running = Running::start(command);
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(address).is_err() {
@@ -81,7 +81,7 @@ impl Drop for Running {
 
 /// An authority, what it has issued, and where programs find that.
 pub(crate) struct Files {
-    authority: Authority,
+    pub(crate) authority: Authority,
     proxy: Issued,
     directory: tempfile::TempDir,
 }
@@ -143,11 +143,11 @@ impl Files {
 }
 
 /// An address that was free a moment ago.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn openssl(subcommand: &str, directory: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn openssl(subcommand: &str, directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("openssl");
     command.arg(subcommand).args(arguments).current_dir(directory).stderr(Stdio::null());
     command

@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn all_who_wait_are_woken_from_another_thread() {
         let retirement = Arc::new(Retirement::new(Duration::from_secs(10)));
-        block_on(async {
+        let known = Arc::clone(&retirement);
+        block_on(async move {
             let tasks: Vec<_> = (0..10)
                 .map(|_| {
                     let retirement = Arc::clone(&retirement);
@@ -145,7 +146,7 @@ mod tests {
             retirement.begun().await;
         })
         .unwrap();
-        assert!(retirement.waiting().is_empty());
+        assert!(known.waiting().is_empty());
     }
 
     #[test]
