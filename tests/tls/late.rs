@@ -83,8 +83,7 @@ fn openssl_refuses_late_and_that_is_a_handshake_that_failed() {
     for (version, shows) in [("-tls1_3", true), ("-tls1_3", false), ("-tls1_2", true)] {
         let (_origin, origin) = strict(&files, version);
         let cluster = ClusterSettings::builder("secured").endpoint(&origin.to_string());
-        let mut retry = RetryPolicy::default();
-        retry.attempts = 2;
+        let retry = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
         let cluster = cluster.tls(stranger(&files, shows)).retry(Some(retry)).build().unwrap();
         let (log, lines) = log();
         let routes = Routes::to(Cluster::new(cluster, Instant::now(), 1));

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use evenkeel::{
     Error,
+    admin::routes::CertificatesRow,
     tls::{
         self, ClientCredentials, ServerCredentials,
         credentials::{Credentials, Settings, Watch},
@@ -56,6 +57,13 @@ impl AllCredentials {
         self.clusters.get(name)
     }
 
+    /// For the admin server, in the order of `config`.
+    pub(super) fn rows(&self, config: &Config) -> Vec<CertificatesRow> {
+        let listeners = terminating(config).filter_map(|(name, _)| self.listener(name));
+        let clusters = originating(config).filter_map(|(name, _)| self.cluster(name));
+        listeners.map(CertificatesRow::from).chain(clusters.map(CertificatesRow::from)).collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.listeners.is_empty() && self.clusters.is_empty()
     }
@@ -100,7 +108,7 @@ fn follow<S: Settings>(
 }
 
 /// The listeners of either kind at which TLS ends, by name.
-pub(super) fn terminating(config: &Config) -> impl Iterator<Item = (&str, &Terminated)> {
+fn terminating(config: &Config) -> impl Iterator<Item = (&str, &Terminated)> {
     let accepting =
         config.listeners.iter().map(|listener| (&*listener.name, &listener.connections));
     let destinations = config.listeners.iter().flat_map(|listener| match &listener.routing {
@@ -118,7 +126,7 @@ fn terminated<'c>(
 }
 
 /// The clusters to which TLS is spoken, by name.
-pub(super) fn originating(config: &Config) -> impl Iterator<Item = (&str, &ClusterTls)> {
+fn originating(config: &Config) -> impl Iterator<Item = (&str, &ClusterTls)> {
     config.clusters.iter().filter_map(|cluster| Some((&*cluster.name, cluster.tls.as_ref()?)))
 }
 
