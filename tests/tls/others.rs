@@ -242,6 +242,35 @@ fn openssl_as_server() {
     }
 }
 
+#[test]
+fn openssl_as_a_server_of_long_ago() {
+    if !have("openssl_as_a_server_of_long_ago", &["openssl"]) {
+        return;
+    }
+    let files = Files::new();
+    for (arguments, reason) in [
+        (["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], HandshakeFailure::NoCommonVersion),
+        (
+            ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"],
+            HandshakeFailure::NoCommonCipher,
+        ),
+    ] {
+        let origin = free();
+        let accept = origin.to_string();
+        let shown = ["-accept", &accept, "-quiet", "-cert", "server.pem", "-key", "server.key"];
+        let arguments = [&shown[..], &arguments].concat();
+        let mut command = openssl("s_server", files.directory.path(), &arguments);
+        let _origin = Running::listening(&mut command, origin);
+        let (proxy, address) = relay(origin, files.upstream());
+        let mut client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.read_to_end(&mut Vec::new()).expect_err("a reset");
+        let cells = proxy.registry().tls_cluster("secured", 0);
+        eventually("it is counted", || cells.failures.value(reason) == 1);
+        assert_eq!(cells.results.value(HandshakeResult::Failed), 1);
+    }
+}
+
 /// Answers in the clear, once for each connection.
 fn plain_origin() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -353,6 +382,8 @@ fn python_as_server() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, PROXY);
+    drop(client);
+    assert!(origin.0.wait().unwrap().success(), "it is told of the end as well");
 }
 
 /// What a client gets through two programs with the proxy between them.
