@@ -35,6 +35,7 @@ pub(crate) trait Layer: Any {
 
     /// When the connection is to end, as what it was made with was replaced; `None` as long as that has
     /// not happened, and where it does not matter.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only HTTP asks"))]
     fn ends_at(&self) -> Option<Instant>;
 
     /// Waits for that moment; `None` where it never comes.

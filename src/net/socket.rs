@@ -77,6 +77,7 @@ impl Socket {
 
     /// Sends at once, if nothing is in front of it and the kernel has room. For a connection that is
     /// about to be dropped, which would not wait for an operation.
+    #[cfg_attr(not(feature = "__tls"), expect(dead_code, reason = "only TLS has a last word"))]
     pub(crate) fn send_at_once(&self, bytes: &[u8]) {
         let mut cx = Context::from_waker(Waker::noop());
         if self.poll_flush(&mut cx).is_ready() {
