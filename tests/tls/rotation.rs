@@ -348,6 +348,8 @@ fn a_rotation_with_a_drain_under_load_loses_no_request() {
             chain.rotate();
             thread::sleep(Duration::from_millis(600));
         }
+        // Time enough for the slowest, on a busy machine too.
+        thread::sleep(Duration::from_secs(1));
     });
     assert!((8..=16).contains(&connects), "{connects}: once more after a rotation");
     let current = chain.files.sha256();
@@ -360,12 +362,20 @@ fn a_rotation_with_a_drain_under_load_loses_no_request() {
 fn a_rotation_without_one_ends_no_connection() {
     let chain = Chain::new(None);
     let before = chain.files.sha256();
+    let mut alone = chain.client();
+    assert_eq!(alone.ask().shown, before);
+    chain.rotate();
+    thread::sleep(Duration::from_millis(1500));
+    let told = alone.ask();
+    assert!(told.goes_on);
+    assert_eq!(told.shown, before, "the upstream connection is used again as well");
+    let between = chain.files.sha256();
     let (connects, last) = load(&chain, || {
         chain.rotate();
-        thread::sleep(Duration::from_millis(1500));
+        thread::sleep(Duration::from_millis(500));
     });
     assert_eq!(connects, 4);
-    assert_eq!(last, HashSet::from([(before.clone(), before)]));
+    assert!(last.iter().all(|(server, _)| *server == between), "{last:?}");
     let mut new = chain.client();
     assert!(new.ask().goes_on);
     assert_eq!(new.server(), chain.files.sha256(), "who comes now sees the new one");
