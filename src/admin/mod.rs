@@ -23,6 +23,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "__tls")]
+mod certificates;
 mod connections;
 mod error;
 mod exchange;

@@ -20,6 +20,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "__tls")]
+pub use super::certificates::{CertificatesRow, certificates};
 use super::json::Json;
 use super::request::Request;
 use super::response::Response;
@@ -124,7 +126,7 @@ pub fn shards(
     }
 }
 
-fn answer(name: &'static str, rows: impl Iterator<Item = Json>) -> Response {
+pub(super) fn answer(name: &'static str, rows: impl Iterator<Item = Json>) -> Response {
     let json = Json::Object(vec![(name, Json::array(rows))]);
     Response::json(200, format!("{json}\n"))
 }

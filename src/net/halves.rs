@@ -128,6 +128,12 @@ impl Sending<'_> {
         poll_fn(|cx| self.stream.poll_flushed(cx)).await
     }
 
+    /// Whether the connection is to end, as what it was made with was replaced some time ago.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_outlived(&self) -> bool {
+        self.stream.is_outlived()
+    }
+
     /// As [`Stream::finish`].
     pub fn finish(&mut self) {
         self.stream.end();

@@ -6,8 +6,10 @@
 use std::{
     any::Any,
     io,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use super::{socket::Socket, stream::Leaves};
@@ -15,6 +17,9 @@ use crate::{
     ring::{Chunk, Payload},
     telemetry::access_log::TlsSession,
 };
+
+/// Ready when a connection is to end. Tells for how long it can wait for a good moment.
+pub(crate) type Outlived = Pin<Box<dyn Future<Output = Duration>>>;
 
 /// A protocol on top of a socket that carries a stream of bytes again.
 pub(crate) trait Layer: Any {
@@ -28,6 +33,14 @@ pub(crate) trait Layer: Any {
     /// What its handshake has settled.
     fn session(&self) -> Arc<dyn TlsSession>;
 
+    /// When the connection is to end, as what it was made with was replaced; `None` as long as that has
+    /// not happened, and where it does not matter.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only HTTP asks"))]
+    fn ends_at(&self) -> Option<Instant>;
+
+    /// Waits for that moment; `None` where it never comes.
+    fn outlived(&self) -> Option<Outlived>;
+
     /// Puts bytes back, to be received first.
     fn unreceive(&self, chunk: Chunk);
 
@@ -36,4 +49,7 @@ pub(crate) trait Layer: Any {
 
     /// Ends the sending direction after what was handed over.
     fn finish(&self, socket: &Socket);
+
+    /// Says that this is the end, right before the connection is closed: at once or not at all.
+    fn announce_end(&self, socket: &Socket);
 }

@@ -7,6 +7,7 @@ mod socket;
 mod stream;
 
 pub(crate) use self::accepting::Accepting;
+pub(crate) use self::layer::Outlived;
 pub use self::{
     halves::{Receiving, Sending},
     stream::Stream,

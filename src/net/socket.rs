@@ -5,8 +5,10 @@ use std::{
     net::SocketAddr,
     os::fd::{BorrowedFd, OwnedFd},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
+
+use rustix::net::SendFlags;
 
 use crate::{
     ring::{CREDIT, Chunk, Key, Nanoseconds, Output, Payload},
@@ -71,6 +73,18 @@ impl Socket {
 
     pub(crate) fn output(&self) -> Output {
         self.executor.reactor().output()
+    }
+
+    /// Sends at once, if nothing is in front of it and the kernel has room. For a connection that is
+    /// about to be dropped, which would not wait for an operation.
+    #[cfg_attr(not(feature = "__tls"), expect(dead_code, reason = "only TLS has a last word"))]
+    pub(crate) fn send_at_once(&self, bytes: &[u8]) {
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.poll_flush(&mut cx).is_ready() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            // Whoever is gone needs to be told nothing.
+            let _ = self.with_fd(|fd| Ok(rustix::net::send(fd, bytes, flags)?));
+        }
     }
 
     pub(crate) fn finish(&self) {

@@ -1,5 +1,7 @@
 //! A connection: bytes in order, both ways.
 
+#[cfg(feature = "http")]
+use std::time::Instant;
 use std::{
     fmt,
     future::poll_fn,
@@ -10,7 +12,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{layer::Layer, socket::Socket};
+use super::{
+    layer::{Layer, Outlived},
+    socket::Socket,
+};
 use crate::{
     ring::{Chunk, Nanoseconds, Output, Payload},
     sys::{
@@ -198,6 +203,36 @@ impl Stream {
         match &self.layer {
             None => self.socket.finish(),
             Some(layer) => layer.finish(&self.socket),
+        }
+    }
+
+    /// Whether what the connection was made with was replaced, so that it is to end before long.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.ends_at().is_some()
+    }
+
+    /// Whether the connection is to end now, for that reason.
+    #[cfg(feature = "http")]
+    pub(super) fn is_outlived(&self) -> bool {
+        self.ends_at().is_some_and(|end| end <= Instant::now())
+    }
+
+    #[cfg(feature = "http")]
+    fn ends_at(&self) -> Option<Instant> {
+        self.layer.as_ref()?.ends_at()
+    }
+
+    /// Waits until it is to end; `None` where that never comes.
+    pub(crate) fn outlived(&self) -> Option<Outlived> {
+        self.layer.as_ref()?.outlived()
+    }
+
+    /// Says right before the stream is dropped that it ends in order, where that takes a word: TLS has
+    /// its close_notify. It never waits: a peer that takes nothing sees the connection end without.
+    pub(crate) fn announce_end(&self) {
+        if let Some(layer) = &self.layer {
+            layer.announce_end(&self.socket);
         }
     }
 

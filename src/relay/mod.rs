@@ -1,6 +1,7 @@
 //! The byte relay, as a service: every connection is joined to one upstream connection.
 
 mod line;
+mod outlived;
 mod pipe;
 
 use std::{
@@ -261,6 +262,7 @@ impl From<Why> for CloseReason {
             Why::UpstreamReset => CloseReason::UpstreamReset,
             Why::IdleTimeout => CloseReason::IdleTimeout,
             Why::HalfCloseTimeout => CloseReason::HalfCloseTimeout,
+            Why::Outlived => CloseReason::Drain,
         }
     }
 }

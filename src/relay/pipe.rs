@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use super::outlived::{End, PAUSE, Stage};
 use crate::{
     net::Stream,
     ring::{Nanoseconds, nanoseconds},
@@ -57,6 +58,8 @@ pub enum Why {
     IdleTimeout,
     /// Nothing moved for the half-close timeout, with one direction ended.
     HalfCloseTimeout,
+    /// The certificates that one of the connections was made with were replaced some time ago.
+    Outlived,
 }
 
 /// How a relay ended.
@@ -87,7 +90,8 @@ impl Meter for () {
 /// How long the bytes that arrived before a reset may take to leave.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
-/// Relays between two streams until both directions have ended, one fails, or time runs out. Both
+/// Relays between two streams until both directions have ended, one fails, or time runs out. Over TLS
+/// it may also end some time after the certificates were replaced, where that is wished for. Both
 /// are then to be dropped: where one side has reset its connection, dropping the other resets that.
 ///
 /// # Cancel safety
@@ -100,6 +104,7 @@ pub fn pipe<'a, M: Meter>(
     timeouts: &'a Timeouts,
     meter: &'a M,
 ) -> impl Future<Output = Ended> + use<'a, M> {
+    let end = End::of([downstream, upstream]);
     Pipe {
         moved_at: downstream.now(),
         downstream,
@@ -107,6 +112,7 @@ pub fn pipe<'a, M: Meter>(
         up: Direction::default(),
         down: Direction::default(),
         timeouts,
+        end,
         quiet: Quiet::default(),
         taken: Taken::default(),
         reset: None,
@@ -123,6 +129,7 @@ struct Pipe<'a, M> {
     down: Direction,
     timeouts: &'a Timeouts,
     moved_at: Nanoseconds,
+    end: Option<Box<End>>,
     quiet: Quiet,
     taken: Taken,
     /// One side has reset its connection; what came before that is on its way to the other.
@@ -213,13 +220,26 @@ impl<M: Meter> Pipe<'_, M> {
         if self.down.finished && !self.up.finished && self.upstream.poll_broken(cx).is_ready() {
             return Poll::Ready(Why::UpstreamReset);
         }
-        let (limit, why) = match half_closed || half_closes {
-            false => (self.timeouts.idle, Why::IdleTimeout),
-            true => (self.timeouts.half_close, Why::HalfCloseTimeout),
+        let stage = self.end.as_mut().map_or(Stage::Serves, |end| end.poll(cx));
+        let (limit, why) = match (stage, half_closed || half_closes) {
+            (Stage::Serves, false) => (self.timeouts.idle, Why::IdleTimeout),
+            (Stage::Serves, true) => (self.timeouts.half_close, Why::HalfCloseTimeout),
+            (Stage::WaitsForPause, _) => (Some(PAUSE), Why::Outlived),
+            (Stage::IsOver, _) => {
+                // In the middle of something, which nobody is to take for the whole.
+                self.downstream.reset_on_drop();
+                self.upstream.reset_on_drop();
+                return Poll::Ready(Why::Outlived);
+            }
         };
         let (downstream, upstream, taken) = (&*self.downstream, &*self.upstream, &mut self.taken);
         let looks = |just_moved| taken.look(just_moved, [downstream, upstream]);
-        self.quiet.poll(&mut self.moved_at, limit, looks, cx).map(|()| why)
+        ready!(self.quiet.poll(&mut self.moved_at, limit, looks, cx));
+        if why == Why::Outlived {
+            self.downstream.announce_end();
+            self.upstream.announce_end();
+        }
+        Poll::Ready(why)
     }
 }
 

@@ -75,7 +75,8 @@ label_values! {
         NoCommonProtocol => "no_common_protocol",
         /// What the peer sent is not TLS, or breaks its rules.
         Protocol => "protocol",
-        /// The peer did not take our certificate.
+        /// The peer did not take our certificate, or wants one that we have not. In TLS 1.3 it says so
+        /// when we may have sent something already.
         RefusedByPeer => "refused_by_peer",
         /// The peer gave up, for a reason that is not our certificate.
         Alert => "alert",

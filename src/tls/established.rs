@@ -1,6 +1,9 @@
 //! What a handshake has settled.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustls::{
     CipherSuite, CommonState, HandshakeKind, ProtocolVersion, SupportedCipherSuite,
@@ -9,13 +12,14 @@ use rustls::{
 
 use super::{
     Certificate, PeerIdentity,
-    credentials::{ClientSnapshot, ServerSnapshot},
+    credentials::{ClientSnapshot, Place, Retirement, ServerSnapshot},
     record::RecordLayer,
 };
 use crate::{
-    net::Stream,
+    net::{Outlived, Stream},
+    runtime::sleep,
     telemetry::{
-        HandshakeResult,
+        HandshakeResult, TlsCells,
         access_log::{CertificateFacts, TlsSession},
     },
 };
@@ -38,6 +42,17 @@ pub struct Established {
     used: Used,
     peer_certificates: Box<[CertificateDer<'static>]>,
     resumed: bool,
+    /// Where its end is among those of its set, if the set is replaced.
+    place: Place,
+}
+
+impl Used {
+    fn retirement(&self) -> Option<&Retirement> {
+        match self {
+            Used::Server(snapshot) => snapshot.retirement(),
+            Used::Client(snapshot) => snapshot.retirement(),
+        }
+    }
 }
 
 impl Established {
@@ -49,6 +64,7 @@ impl Established {
         used: Used,
     ) -> Option<Established> {
         let certificates = common.peer_certificates().unwrap_or_default();
+        let place = used.retirement().map(Retirement::place).unwrap_or_default();
         Some(Established {
             version: common.protocol_version()?,
             cipher_suite: common.negotiated_cipher_suite()?,
@@ -61,6 +77,7 @@ impl Established {
                 .map(|certificate| certificate.clone().into_owned())
                 .collect(),
             resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+            place,
         })
     }
 
@@ -102,6 +119,24 @@ impl Established {
     /// of a resumed session are the ones of its first connection.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         &self.peer_certificates
+    }
+
+    /// When the connection is to end: see [`Layer::ends_at`](crate::net::Layer::ends_at).
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        self.used.retirement()?.ends_at(self.place)
+    }
+
+    /// See [`Layer::outlived`](crate::net::Layer::outlived).
+    pub(super) fn outlived(self: Arc<Self>) -> Option<Outlived> {
+        self.used.retirement()?;
+        Some(Box::pin(async move {
+            let Some(retirement) = self.used.retirement() else { return Duration::MAX };
+            retirement.begun().await;
+            if let Some(end) = self.ends_at() {
+                sleep(end.saturating_duration_since(Instant::now())).await;
+            }
+            retirement.after()
+        }))
     }
 
     /// Whether the session of an earlier connection was resumed.
@@ -157,6 +192,14 @@ impl Stream {
         match self.tls() {
             Some(tls) if tls.is_resumed() => HandshakeResult::Resumed,
             _ => HandshakeResult::Full,
+        }
+    }
+
+    /// Counts the handshake that made this connection, of which we were the client: in TLS 1.3 not
+    /// before the server is known to take us.
+    pub(crate) fn count_handshake(&self, cells: &Arc<TlsCells>, took: Duration) {
+        if let Some(records) = self.layer::<RecordLayer>() {
+            records.count_handshake(Arc::clone(cells), self.handshake_result(), took);
         }
     }
 

@@ -133,6 +133,14 @@ impl Peers {
             .map(Peers)
     }
 
+    /// The entries, as they are written.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = String> {
+        self.0.iter().map(|pattern| match pattern {
+            Pattern::Exact(id) => id.to_string(),
+            Pattern::Prefix(prefix) => format!("{prefix}*"),
+        })
+    }
+
     /// Whether `id` is one of them.
     pub fn allow(&self, id: &SpiffeId) -> bool {
         self.0.iter().any(|pattern| match pattern {

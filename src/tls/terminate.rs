@@ -182,12 +182,8 @@ async fn begins_with_tls(stream: &mut Stream, within: Duration) -> bool {
     let look = async {
         while let Ok(Some(chunk)) = stream.receive().await {
             seen.push(chunk);
-            let mut bytes = seen.iter().flat_map(|chunk| chunk.iter());
-            let (first, second) = (bytes.next(), bytes.next());
-            match (first, second) {
-                (Some(first), _) if *first != HANDSHAKE_RECORD[0] => return false,
-                (Some(_), Some(second)) => return *second == HANDSHAKE_RECORD[1],
-                _ => {}
+            if let Some(is_tls) = is_tls(seen.iter().flat_map(|chunk| chunk.iter().copied())) {
+                return is_tls;
             }
         }
         false
@@ -197,4 +193,31 @@ async fn begins_with_tls(stream: &mut Stream, within: Duration) -> bool {
         stream.unreceive(chunk);
     }
     begins
+}
+
+/// What the first bytes of a connection say; `None` where they are too few.
+fn is_tls(mut bytes: impl Iterator<Item = u8>) -> Option<bool> {
+    if bytes.next()? != HANDSHAKE_RECORD[0] {
+        return Some(false);
+    }
+    Some(bytes.next()? == HANDSHAKE_RECORD[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_tls;
+
+    #[test]
+    fn two_bytes_tell() {
+        assert_eq!(is_tls([].into_iter()), None);
+        for first in 0..=u8::MAX {
+            let one = (first != 22).then_some(false);
+            assert_eq!(is_tls([first].into_iter()), one);
+            for second in 0..=u8::MAX {
+                let both = Some((first, second) == (22, 3));
+                assert_eq!(is_tls([first, second].into_iter()), both);
+                assert_eq!(is_tls([first, second, 0].into_iter()), both);
+            }
+        }
+    }
 }

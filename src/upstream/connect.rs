@@ -228,7 +228,7 @@ impl Connector {
             .get_or_init(|| self.shared.registry.tls_cluster(&self.tls.cluster, self.shard));
         match shaken {
             Ok(()) => {
-                cells.ended(Ok(stream.handshake_result()), took);
+                stream.count_handshake(cells, took);
                 Ok(stream)
             }
             Err((reason, error)) => {

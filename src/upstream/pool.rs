@@ -41,6 +41,14 @@ pub trait Idle {
     /// Whether another request can go over it: it is open, and nothing has arrived that nobody
     /// asked for. Asked right before it is used again; it must not wait.
     fn is_alive(&mut self) -> bool;
+
+    /// Closes it in order.
+    fn close(self)
+    where
+        Self: Sized,
+    {
+        drop(self);
+    }
 }
 
 /// What an idle connection leads to.
@@ -89,7 +97,7 @@ pub struct PoolCounts {
 
 /// The idle connections of one shard, of all its clusters.
 ///
-/// Connections are dropped while the pool is borrowed: their drop must not come back to it.
+/// Connections are closed while the pool is borrowed: that must not come back to it.
 #[derive(Debug)]
 pub struct Pool<C> {
     limits: PoolLimits,
@@ -165,6 +173,7 @@ impl<C: Idle> Pool<C> {
                 self.counts.reused += 1;
                 return Some(connection);
             }
+            connection.close();
             self.counts.dead += 1;
         }
         None
@@ -175,12 +184,14 @@ impl<C: Idle> Pool<C> {
     /// has been idle longest, among those that the limit is about.
     pub fn put(&mut self, key: PoolKey, connection: C, timeout: Option<Duration>, now: Instant) {
         if self.limits.each == 0 || self.limits.all == 0 {
+            connection.close();
             self.counts.evicted += 1;
             return;
         }
         self.make_room(&key);
         let lane = self.lane(timeout);
         let Some(bucket) = self.bucket(key) else {
+            connection.close();
             self.counts.evicted += 1;
             return;
         };
@@ -361,7 +372,7 @@ impl<C: Idle> Pool<C> {
     }
 
     fn close(&mut self, index: u32, why: Leaves) {
-        drop(self.take(index));
+        self.take(index).close();
         match why {
             Leaves::Expired => self.counts.expired += 1,
             Leaves::Evicted => self.counts.evicted += 1,

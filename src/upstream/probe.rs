@@ -62,7 +62,7 @@ async fn is_well(cluster: &Cluster, endpoint: &Endpoint) -> bool {
     let probe = async {
         let connected = connect_uncounted(endpoint.address(), settings.connect_options()).await;
         let Ok(mut stream) = connected else { return false };
-        match &check.probe {
+        let is_well = match &check.probe {
             Probe::Connect => true,
             Probe::Get { path, host } => {
                 let host = host.as_deref().unwrap_or(endpoint.authority());
@@ -73,7 +73,9 @@ async fn is_well(cluster: &Cluster, endpoint: &Endpoint) -> bool {
                 stream.send(request.into_bytes()).await.is_ok()
                     && matches!(read_status(&mut stream).await, Some(200..300))
             }
-        }
+        };
+        stream.announce_end();
+        is_well
     };
     timeout(check.timeout, probe).await.unwrap_or(false)
 }

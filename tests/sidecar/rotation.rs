@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufReader, Read, Write},
     os::unix::fs::symlink,
     path::Path,
     sync::{
@@ -15,9 +16,9 @@ use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    authority::{Authority, Issued, ask},
+    authority::{Authority, Issued, ask, connect},
     process::{HEAD, Sidecar, eventually},
-    web::teller,
+    web::{Message, teller},
 };
 
 const RELOADS: &str = "evenkeel_tls_reloads_total";
@@ -177,6 +178,37 @@ fn a_reload_looks_at_files_at_once_and_sessions_survive_it() {
         ask(address, &authority.client(None, &[])).unwrap().certificate == other.chain()[0]
     });
     assert_eq!(sidecar.metric(RELOADS, &ACCEPTED), 1.0, "counts of what is gone stay");
+}
+
+#[test]
+fn connections_end_some_time_after_a_rotation_where_that_is_wished_for() {
+    let authority = Authority::new();
+    authority.write("server", &["localhost"]);
+    let sidecar =
+        Sidecar::start(&config(&format!("{}drain_after = '100ms'", authority.own("server"))));
+    let client = authority.client(None, &[]);
+    let open = || {
+        let mut stream = BufReader::new(connect(sidecar.address("web"), "localhost", &client));
+        stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        assert_eq!(Message::read(&mut stream).unwrap().status(), 200);
+        stream
+    };
+    let mut stream = open();
+    authority.write("server", &["localhost"]);
+    assert_eq!(stream.read(&mut [0]).expect("a close_notify"), 0);
+    sidecar.metric_becomes(RELOADS, &ACCEPTED, 1.0);
+
+    // The same where the configuration names other files.
+    let mut stream = open();
+    authority.write("other", &["localhost"]);
+    let text = fs::read_to_string(sidecar.file()).unwrap();
+    fs::write(
+        sidecar.file(),
+        text.replace("server.pem", "other.pem").replace("server.key", "other.key"),
+    )
+    .unwrap();
+    assert_eq!(sidecar.ask("POST", "/reload").status, 200);
+    assert_eq!(stream.read(&mut [0]).expect("a close_notify"), 0);
 }
 
 #[test]

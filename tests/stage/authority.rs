@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its own part of this module")]
 
+use std::sync::Arc;
+
 use evenkeel::tls::credentials::{OwnCertificate, Source, Trust};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -9,7 +11,9 @@ use rcgen::{
 };
 use rustls::{
     RootCertStore,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 pub(crate) struct Authority {
@@ -93,6 +97,26 @@ impl Issued {
     pub(crate) fn by_itself(params: CertificateParams) -> Issued {
         let key = KeyPair::generate().unwrap();
         Issued::new(&params.self_signed(&key).unwrap(), &key)
+    }
+
+    /// The same with a signature that is not its issuer's.
+    pub(crate) fn damaged(mut self) -> Issued {
+        let mut der = self.certificate.to_vec();
+        *der.last_mut().unwrap() ^= 1;
+        self.certificate = der.into();
+        self
+    }
+
+    /// The same in the hands of somebody who has another key.
+    pub(crate) fn stolen(self) -> Issued {
+        Issued { key: KeyPair::generate().unwrap().serialize_der(), ..self }
+    }
+
+    /// For rustls, which does not look at whether the two belong together.
+    pub(crate) fn unchecked(&self, provider: &CryptoProvider) -> Arc<SingleCertAndKey> {
+        let (chain, key) = self.chain_and_key();
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)))
     }
 
     pub(crate) fn own(&self) -> OwnCertificate {

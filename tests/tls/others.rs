@@ -32,7 +32,7 @@ const CLIENT: &str = "spiffe://td/client";
 const SERVER: &str = "spiffe://td/server";
 
 /// Whether all of these programs are here. In CI they must be.
-fn have(test: &str, programs: &[&str]) -> bool {
+pub(crate) fn have(test: &str, programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
     places.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
@@ -46,15 +46,15 @@ fn have(test: &str, programs: &[&str]) -> bool {
 }
 
 /// A program that ends with the test.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Running {
+    pub(crate) fn start(command: &mut Command) -> Running {
         Running(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
     /// A server, once it listens. Where another took its port, it does not.
-    fn listening(command: &mut Command, address: SocketAddr) -> Running {
+    pub(crate) fn listening(command: &mut Command, address: SocketAddr) -> Running {
         let mut running = Running::start(command);
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(address).is_err() {
@@ -65,7 +65,7 @@ impl Running {
         running
     }
 
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         line
@@ -80,14 +80,14 @@ impl Drop for Running {
 }
 
 /// An authority, what it has issued, and where programs find that.
-struct Files {
-    authority: Authority,
+pub(crate) struct Files {
+    pub(crate) authority: Authority,
     proxy: Issued,
     directory: tempfile::TempDir,
 }
 
 impl Files {
-    fn new() -> Files {
+    pub(crate) fn new() -> Files {
         let authority = Authority::new("the authority");
         let directory = tempfile::tempdir().unwrap();
         let files = Files { proxy: authority.identity(PROXY), authority, directory };
@@ -102,6 +102,10 @@ impl Files {
         files
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -113,7 +117,7 @@ impl Files {
         ServerCredentials::load("echo", settings).unwrap()
     }
 
-    fn upstream(&self) -> ClientCredentials {
+    pub(crate) fn upstream(&self) -> ClientCredentials {
         let mut settings =
             ClientSettings::new(self.authority.trust().peers(Peers::parse([SERVER]).unwrap()));
         settings.own = Some(self.proxy.own());
@@ -139,11 +143,11 @@ impl Files {
 }
 
 /// An address that was free a moment ago.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn openssl(subcommand: &str, directory: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn openssl(subcommand: &str, directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("openssl");
     command.arg(subcommand).args(arguments).current_dir(directory).stderr(Stdio::null());
     command
@@ -235,6 +239,35 @@ fn openssl_as_server() {
         assert_eq!(answer, "olleh\n", "{version}");
         let cells = proxy.registry().tls_cluster("secured", 0);
         assert_eq!(cells.results.value(HandshakeResult::Full), 1);
+    }
+}
+
+#[test]
+fn openssl_as_a_server_of_long_ago() {
+    if !have("openssl_as_a_server_of_long_ago", &["openssl"]) {
+        return;
+    }
+    let files = Files::new();
+    for (arguments, reason) in [
+        (["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], HandshakeFailure::NoCommonVersion),
+        (
+            ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"],
+            HandshakeFailure::NoCommonCipher,
+        ),
+    ] {
+        let origin = free();
+        let accept = origin.to_string();
+        let shown = ["-accept", &accept, "-quiet", "-cert", "server.pem", "-key", "server.key"];
+        let arguments = [&shown[..], &arguments].concat();
+        let mut command = openssl("s_server", files.directory.path(), &arguments);
+        let _origin = Running::listening(&mut command, origin);
+        let (proxy, address) = relay(origin, files.upstream());
+        let mut client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.read_to_end(&mut Vec::new()).expect_err("a reset");
+        let cells = proxy.registry().tls_cluster("secured", 0);
+        eventually("it is counted", || cells.failures.value(reason) == 1);
+        assert_eq!(cells.results.value(HandshakeResult::Failed), 1);
     }
 }
 
@@ -349,6 +382,8 @@ fn python_as_server() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, PROXY);
+    drop(client);
+    assert!(origin.0.wait().unwrap().success(), "it is told of the end as well");
 }
 
 /// What a client gets through two programs with the proxy between them.

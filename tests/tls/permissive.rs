@@ -183,8 +183,9 @@ fn plaintext_around_a_handshake_is_refused() {
         let got = rest(stream);
         assert!(!got.windows(6).any(|bytes| bytes == b"inject"));
         eventually("it is counted", || {
-            cells.results.value(HandshakeResult::Failed) == count as u64 + 1
+            cells.failures.value(HandshakeFailure::Protocol) == count as u64 + 1
         });
+        assert_eq!(cells.results.value(HandshakeResult::Failed), count as u64 + 1);
     }
 }
 

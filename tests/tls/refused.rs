@@ -67,6 +67,10 @@ fn nobody_s(authority: &Authority) -> Vec<Case> {
     vec![
         ("another authority", elsewhere, Alert::UnknownCA, Reason::UnknownCa),
         ("one of that name", namesake, Alert::UnknownCA, Reason::UnknownCa),
+        // It cannot be told from one of a namesake: the alert is that of RFC 8446 for a certificate
+        // that matches no known authority.
+        ("damaged", authority.identity(ALICE).damaged(), Alert::UnknownCA, Reason::UnknownCa),
+        ("stolen", authority.identity(ALICE).stolen(), Alert::DecryptError, Reason::BadSignature),
         ("self-signed", itself, Alert::UnknownCA, Reason::UnknownCa),
         ("expired", authority.issue(expired), Alert::CertificateExpired, Reason::Expired),
         ("not yet valid", authority.issue(early), Alert::CertificateExpired, Reason::NotYetValid),
@@ -113,16 +117,14 @@ fn strict(authority: &Authority) -> (Proxy, SocketAddr) {
 
 /// A client of rustls's with this certificate.
 fn client(authority: &Authority, shows: Option<&Issued>, provider: CryptoProvider) -> ClientConfig {
+    let shown = shows.map(|shows| shows.unchecked(&provider));
     let builder = ClientConfig::builder_with_provider(provider.into())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .unwrap()
         .with_root_certificates(authority.roots());
-    match shows {
+    match shown {
         None => builder.with_no_client_auth(),
-        Some(shows) => {
-            let (chain, key) = shows.chain_and_key();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
+        Some(shown) => builder.with_client_cert_resolver(shown),
     }
 }
 
@@ -204,14 +206,13 @@ fn clients_with_nothing_in_common_are_told_so() {
 
 /// A server of rustls's that shows `issued`, and what becomes of its first connection.
 fn server(issued: &Issued, protocols: Vec<Vec<u8>>) -> (SocketAddr, mpsc::Receiver<Option<Error>>) {
-    let (chain, key) = issued.chain_and_key();
     let provider = aws_lc_rs::default_provider();
+    let shown = issued.unchecked(&provider);
     let mut config = ServerConfig::builder_with_provider(provider.into())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
+        .with_cert_resolver(shown);
     config.alpn_protocols = protocols;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

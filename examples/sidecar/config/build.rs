@@ -132,6 +132,7 @@ pub(super) fn listener_tls(
             own: own(draft)?,
             clients: trust(draft),
             alpn: alpn(draft, protocol.may_be_http()),
+            drain_after: draft.drain_after.flatten(),
         })
     };
     Some(match draft.mode.unwrap_or(ListenerMode::Strict) {
@@ -162,7 +163,8 @@ pub(super) fn cluster_tls(draft: &TlsDraft<'_, ClusterMode>, users: Users) -> Op
         return None;
     }
     let alpn = alpn(draft, users.http && !users.relay);
-    Some(ClusterTls { mode, own, servers, sni: draft.sni.clone(), alpn })
+    let (sni, drain_after) = (draft.sni.clone(), draft.drain_after.flatten());
+    Some(ClusterTls { mode, own, servers, sni, alpn, drain_after })
 }
 
 fn own<M>(draft: &TlsDraft<'_, M>) -> Option<Own> {

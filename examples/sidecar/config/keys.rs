@@ -67,8 +67,10 @@ pub(super) static LISTENER_TIMEOUTS: Keys = keys(
     &["idle", "half_close", "head", "request", "stream_idle", "max_age", "detect", "handshake"],
 );
 
-pub(super) static LISTENER_TLS: Keys =
-    keys("[listener.tls]", &["mode", "certificate", "key", "roots", "peers", "crl", "alpn"]);
+pub(super) static LISTENER_TLS: Keys = keys(
+    "[listener.tls]",
+    &["mode", "certificate", "key", "roots", "peers", "crl", "alpn", "drain_after"],
+);
 
 pub(super) static LISTENER_HTTP: Keys = keys(
     "[listener.http]",
@@ -129,8 +131,10 @@ pub(super) static CLUSTER: Keys = keys(
     ],
 );
 
-pub(super) static CLUSTER_TLS: Keys =
-    keys("[cluster.tls]", &["mode", "certificate", "key", "roots", "sni", "peers", "crl", "alpn"]);
+pub(super) static CLUSTER_TLS: Keys = keys(
+    "[cluster.tls]",
+    &["mode", "certificate", "key", "roots", "sni", "peers", "crl", "alpn", "drain_after"],
+);
 
 pub(super) static CLUSTER_TIMEOUTS: Keys = keys("[cluster.timeouts]", &["connect", "pool_idle"]);
 

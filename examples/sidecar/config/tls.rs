@@ -20,6 +20,7 @@ impl schema::Terminated {
         let mut settings = ServerSettings::new(own(&self.own));
         settings.clients = self.clients.as_ref().map(trust).transpose()?;
         settings.application_protocols = protocols(&self.alpn);
+        settings.drain_after = self.drain_after;
         Ok(settings)
     }
 }
@@ -37,6 +38,7 @@ impl schema::ClusterTls {
             None => None,
         };
         settings.application_protocols = protocols(&self.alpn);
+        settings.drain_after = self.drain_after;
         Ok(settings)
     }
 }

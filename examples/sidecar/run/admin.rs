@@ -12,11 +12,10 @@ use std::{
 
 use evenkeel::{
     Builder,
-    admin::{Request, Response},
+    admin::{Request, Response, routes::certificates},
 };
 
 use super::{
-    certificates,
     clusters::Clusters,
     credentials::AllCredentials,
     event::Event,
@@ -79,10 +78,13 @@ pub(super) fn routes(
             let State { config, clusters, .. } = of_clusters.lock().clone();
             status::clusters(&config, &clusters)
         })
-        .get("/certs", move |_| {
-            let State { config, credentials, .. } = of_certificates.lock().clone();
-            certificates::certificates(&config, &credentials)
-        })
+        .get(
+            "/certs",
+            certificates(move || {
+                let State { config, credentials, .. } = of_certificates.lock().clone();
+                credentials.rows(&config)
+            }),
+        )
         .get("/config_dump", move |_| config_dump(&in_force.get()))
         .post("/drain", move |request| drain(request, &drains))
         .post("/quitquitquit", move |_| tell(&quits, Event::Quit, 200, "ending\n"))

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use evenkeel::{
     Error,
+    admin::routes::CertificatesRow,
     tls::{
         self, ClientCredentials, ServerCredentials,
         credentials::{Credentials, Settings, Watch},
@@ -56,22 +57,21 @@ impl AllCredentials {
         self.clusters.get(name)
     }
 
+    /// For the admin server, in the order of `config`.
+    pub(super) fn rows(&self, config: &Config) -> Vec<CertificatesRow> {
+        let listeners = terminating(config).filter_map(|(name, _)| self.listener(name));
+        let clusters = originating(config).filter_map(|(name, _)| self.cluster(name));
+        listeners.map(CertificatesRow::from).chain(clusters.map(CertificatesRow::from)).collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.listeners.is_empty() && self.clusters.is_empty()
     }
 
-    /// Has those looked after that `before` has not.
-    pub(super) fn watch(&self, watch: &Watch, before: &AllCredentials) {
-        for (name, new) in &self.listeners {
-            if before.listeners.get(name) != Some(new) {
-                watch.add(new);
-            }
-        }
-        for (name, new) in &self.clusters {
-            if before.clusters.get(name) != Some(new) {
-                watch.add(new);
-            }
-        }
+    /// Has those looked after that `before` has not, and retires those whose place they take.
+    pub(super) fn follow(&self, before: &AllCredentials, watch: &Watch) {
+        follow(&self.listeners, &before.listeners, watch);
+        follow(&self.clusters, &before.clusters, watch);
     }
 
     /// Looks for changes at once.
@@ -90,8 +90,25 @@ impl AllCredentials {
     }
 }
 
+fn follow<S: Settings>(
+    all: &HashMap<String, Credentials<S>>,
+    before: &HashMap<String, Credentials<S>>,
+    watch: &Watch,
+) {
+    for (name, new) in all {
+        let old = before.get(name);
+        if old == Some(new) {
+            continue;
+        }
+        watch.add(new);
+        if let Some(old) = old {
+            old.retire();
+        }
+    }
+}
+
 /// The listeners of either kind at which TLS ends, by name.
-pub(super) fn terminating(config: &Config) -> impl Iterator<Item = (&str, &Terminated)> {
+fn terminating(config: &Config) -> impl Iterator<Item = (&str, &Terminated)> {
     let accepting =
         config.listeners.iter().map(|listener| (&*listener.name, &listener.connections));
     let destinations = config.listeners.iter().flat_map(|listener| match &listener.routing {
@@ -109,7 +126,7 @@ fn terminated<'c>(
 }
 
 /// The clusters to which TLS is spoken, by name.
-pub(super) fn originating(config: &Config) -> impl Iterator<Item = (&str, &ClusterTls)> {
+fn originating(config: &Config) -> impl Iterator<Item = (&str, &ClusterTls)> {
     config.clusters.iter().filter_map(|cluster| Some((&*cluster.name, cluster.tls.as_ref()?)))
 }
 

@@ -129,7 +129,7 @@ impl Kept {
             }
         }
         if let Some(watch) = &self.watch {
-            credentials.watch(watch, &self.credentials);
+            credentials.follow(&self.credentials, watch);
         }
     }
 

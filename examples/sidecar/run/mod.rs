@@ -8,7 +8,6 @@
 mod access_logs;
 mod admin;
 mod build;
-mod certificates;
 mod clusters;
 mod credentials;
 mod event;

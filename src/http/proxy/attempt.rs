@@ -132,7 +132,7 @@ impl<F: Filter> Exchange<'_, F> {
         }
         // An answer that comes before the request's body is the last: whatever of the body is still
         // to come must not be taken for a request.
-        let keeps = is_sent.get() && self.proxy.keeps(request, self.since(*opened));
+        let keeps = is_sent.get() && self.proxy.keeps(request, self.since(*opened), &to_client);
         let to = (&mut *outgoing, &to_client);
         let keeps = self.begin_answer(request, response, length, keeps, to);
         let origin = (&mut upstream.incoming, &mut from_upstream);

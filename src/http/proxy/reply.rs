@@ -43,7 +43,7 @@ impl<F: Filter> Serving<'_, F> {
         (outgoing, to): (&mut Outgoing, &mut Sending<'_>),
         body_is_read: bool,
     ) -> Then {
-        let keeps = body_is_read && self.keeps(request, Duration::ZERO);
+        let keeps = body_is_read && self.keeps(request, Duration::ZERO, to);
         let persistence = Persistence::towards(request.version(), keeps);
         let to_head = request.method() == http::Method::HEAD;
         outgoing.begin(to, ResponseBody::None, |out| answer.write(persistence, to_head, out));
@@ -66,10 +66,12 @@ impl<F: Filter> Serving<'_, F> {
             return Then::Reset { blame: None };
         }
         let body_is_read = downstream.rest_is_here();
+        let Downstream { connection, outgoing, .. } = downstream;
+        let (_, mut to) = connection.split();
         let request = &work.request;
         let keeps = body_is_read
             && failure.flag != ResponseFlag::DownstreamProtocolError
-            && self.keeps(request, Duration::ZERO);
+            && self.keeps(request, Duration::ZERO, &to);
         let answer = h1::Answer {
             status: failure.status,
             reason: failure.details,
@@ -78,8 +80,6 @@ impl<F: Filter> Serving<'_, F> {
             persistence: Persistence::towards(request.version(), keeps),
             to_head: request.method() == http::Method::HEAD,
         };
-        let Downstream { connection, outgoing, .. } = downstream;
-        let (_, mut to) = connection.split();
         outgoing.begin(&to, ResponseBody::None, |out| write_answer(&answer, out));
         record.status.set(failure.status.as_u16());
         sent(outgoing.flush(&mut to), keeps)

@@ -32,6 +32,7 @@ use crate::{
         h1::{self, AnswerForm, RequestError, write_answer},
         wire::{HeadFault, is_unannounced_end},
     },
+    net::Sending,
     ring::{Nanoseconds, nanoseconds},
     runtime::{sleep, timeout},
     service::Service,
@@ -45,7 +46,8 @@ const QUIET: Duration = Duration::from_millis(250);
 /// The timers of connections that become quiet at about the same time fire together, so that few
 /// of them wake a shard that has nothing else to do.
 const TOGETHER: Nanoseconds = 10_000_000;
-/// How long a connection goes on without a request once the proxy drains.
+/// How long a connection goes on without a request once it is to end: the proxy drains, or what it was
+/// made with was replaced.
 const QUIET_IN_DRAIN: Duration = Duration::from_secs(1);
 
 /// An HTTP proxy on one shard.
@@ -139,11 +141,12 @@ impl<F: Filter> Serving<'_, F> {
     }
 
     /// Whether a connection carries another request after this one.
-    pub(super) fn keeps(&self, request: &RequestHead, age: Duration) -> bool {
+    pub(super) fn keeps(&self, request: &RequestHead, age: Duration, to: &Sending<'_>) -> bool {
         request.keep_alive()
             // What follows a CONNECT that was not granted may have been meant for the tunnel.
             && *request.method() != Method::CONNECT
             && !self.shard.is_draining()
+            && !to.is_outlived()
             && self.settings.timeouts.max_age.is_none_or(|most| age < most)
     }
 
@@ -152,6 +155,7 @@ impl<F: Filter> Serving<'_, F> {
     async fn wait_for_request(&self, downstream: &mut Downstream, idle: Option<Duration>) -> bool {
         let ended = {
             let connection = &mut downstream.connection;
+            let outlived = connection.outlived();
             let arrived = async {
                 match connection.receive().await {
                     Ok(Some(chunk)) => {
@@ -162,7 +166,13 @@ impl<F: Filter> Serving<'_, F> {
                 }
             };
             let drained = async {
-                self.shard.draining().await;
+                let draining = self.shard.draining();
+                match outlived {
+                    None => draining.await,
+                    Some(outlived) => {
+                        race(&mut pin!(draining), &mut pin!(outlived)).await;
+                    }
+                }
                 sleep(QUIET_IN_DRAIN).await;
             };
             let (mut arrived, mut drained) = (pin!(arrived), pin!(drained));

@@ -26,7 +26,7 @@ use crate::{
     },
     runtime::sleep,
     telemetry::ResponseFlag,
-    upstream::{endpoint::Tried, outlier, retry, settings::Policy, view::RetryClaim},
+    upstream::{endpoint::Tried, outlier, pool::Idle, retry, settings::Policy, view::RetryClaim},
 };
 
 /// The attempts at one request.
@@ -304,8 +304,9 @@ impl<F: Filter> Exchange<'_, F> {
 fn finish(then: Then, cluster: &ClusterOnShard, upstream: Upstream) -> Then {
     match then {
         Then::Next { reusable: true } | Then::Close { reusable: true } => cluster.keep(upstream),
+        Then::Next { .. } | Then::Close { .. } => upstream.close(),
         Then::Tunnel(_) => return Then::Tunnel(Some(Box::new(upstream))),
-        _ => {}
+        Then::Reset { .. } => {}
     }
     then
 }

@@ -128,10 +128,16 @@ impl Drop for Upstream {
 }
 
 impl Idle for Upstream {
-    /// What arrives on a connection that nobody has asked anything makes it useless, as its end does.
+    /// What arrives on a connection that nobody has asked anything makes it useless, as its end does;
+    /// and so may a new certificate.
     fn is_alive(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.connected.stream.poll_receive(&mut cx).is_pending()
+        let stream = &mut self.connected.stream;
+        !stream.is_superseded() && stream.poll_receive(&mut cx).is_pending()
+    }
+
+    fn close(self) {
+        self.connected.stream.announce_end();
     }
 }
 
@@ -152,6 +158,13 @@ struct IdleConnections {
 }
 
 struct IdlePool(Pool<Upstream>);
+
+/// With the shard, as its connections have no use any more.
+impl Drop for IdlePool {
+    fn drop(&mut self) {
+        self.0.clear_all();
+    }
+}
 
 impl Default for IdlePool {
     fn default() -> IdlePool {
@@ -272,6 +285,7 @@ impl ClusterOnShard {
             if upstream.place.resume() {
                 break upstream;
             }
+            upstream.close();
         };
         upstream.counted.change(PoolState::Active);
         upstream.reused = true;
@@ -329,11 +343,9 @@ impl ClusterOnShard {
 
     /// Keeps a connection that is ready for another request.
     pub(super) fn keep(&self, mut upstream: Upstream) {
-        if !self.shares_connections() || !upstream.is_alive() {
-            return;
-        }
-        if !upstream.place.rest() {
-            return;
+        let is_kept = self.shares_connections() && upstream.is_alive() && upstream.place.rest();
+        if !is_kept {
+            return upstream.close();
         }
         if let Some(places) = upstream.place.places() {
             self.gives_way.get_or_init(|| self.idle.give_way(places.clone()));

@@ -15,6 +15,7 @@
 mod contents;
 mod metrics;
 mod pem;
+mod retirement;
 mod settings;
 mod snapshot;
 mod watch;
@@ -31,6 +32,7 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
 
 use self::contents::Contents;
+pub(super) use self::retirement::{Place, Retirement};
 pub use self::{
     settings::{
         ClientSettings, OwnCertificate, RootSources, ServerSettings, Source, Trust, Version,
@@ -127,6 +129,12 @@ impl<S: Settings> Credentials<S> {
         self.0.reload()
     }
 
+    /// Says that others have taken the place of these for good: the connections that were made with
+    /// them end as after a reload, where the settings say so.
+    pub fn retire(&self) {
+        self.current().retire();
+    }
+
     /// How many reloads there have been.
     pub fn reloads(&self) -> Reloads {
         self.0.counts.read()
@@ -168,6 +176,7 @@ impl<S: Settings> Shared<S> {
         match next {
             Ok(next) => {
                 self.current.store(Arc::new(next));
+                current.retire();
                 self.counts.replaced.fetch_add(1, Relaxed);
                 *refused = None;
                 tracing::info!(name = &*self.name, "certificates replaced");

@@ -8,6 +8,7 @@ use std::{
     io::{self, Read},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use rustls::{SupportedProtocolVersion, pki_types::ServerName, version};
@@ -165,6 +166,14 @@ pub struct ServerSettings {
     pub tickets: bool,
     /// The oldest version that is spoken: TLS 1.2, if not said otherwise.
     pub oldest_version: Version,
+    /// How long connections go on after the certificate, the key, the roots or a revocation list that
+    /// they were made with was replaced, and up to a tenth of that longer, so that not all peers come
+    /// back at once. `None`, if not said otherwise: for as long as they like.
+    ///
+    /// A connection of HTTP ends with its next answer, or without one if it is idle. A relayed
+    /// one ends in order as soon as nothing moves for a second; where something always does, it is
+    /// reset once this time has passed again.
+    pub drain_after: Option<Duration>,
 }
 
 impl ServerSettings {
@@ -176,6 +185,7 @@ impl ServerSettings {
             application_protocols: Vec::new(),
             tickets: true,
             oldest_version: Version::Tls12,
+            drain_after: None,
         }
     }
 }
@@ -198,6 +208,9 @@ pub struct ClientSettings {
     pub tickets: bool,
     /// The oldest version that is spoken: TLS 1.2, if not said otherwise.
     pub oldest_version: Version,
+    /// As [`ServerSettings::drain_after`]. Of connections of HTTP, those that were made with what was
+    /// replaced carry no other request from then on; the time is for relayed ones.
+    pub drain_after: Option<Duration>,
 }
 
 impl ClientSettings {
@@ -210,6 +223,7 @@ impl ClientSettings {
             application_protocols: Vec::new(),
             tickets: true,
             oldest_version: Version::Tls12,
+            drain_after: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustls::{
@@ -18,6 +18,7 @@ use rustls::{
 use super::{
     Fingerprint,
     contents::Contents,
+    retirement::Retirement,
     settings::{ClientSettings, OwnCertificate, ServerSettings, Trust},
 };
 use crate::tls::{
@@ -39,6 +40,8 @@ pub struct Snapshot<C> {
     roots: Vec<Certificate>,
     own_contents: Fingerprint,
     trust_contents: Fingerprint,
+    /// Where connections do not outlive their set.
+    retirement: Option<Retirement>,
 }
 
 /// The set of a listener.
@@ -84,6 +87,18 @@ impl<C> Snapshot<C> {
         self.own.iter().map(Certificate::not_after).min()
     }
 
+    /// When its connections are to end; `None` where they end when they like.
+    pub(in crate::tls) fn retirement(&self) -> Option<&Retirement> {
+        self.retirement.as_ref()
+    }
+
+    /// Another set is in its place.
+    pub(super) fn retire(&self) {
+        if let Some(retirement) = &self.retirement {
+            retirement.begin();
+        }
+    }
+
     /// Whether it was made of `contents`.
     pub(super) fn is_of(&self, contents: &Contents<'_>) -> bool {
         contents.fingerprints() == [self.own_contents, self.trust_contents]
@@ -111,6 +126,7 @@ impl<C> Snapshot<C> {
             roots: roots.unwrap_or_default(),
             own_contents,
             trust_contents,
+            retirement: settings.drain_after().map(Retirement::new),
         })
     }
 }
@@ -137,6 +153,9 @@ pub trait Settings: Send + Sync + 'static {
     /// Whose certificates peers must show, if any.
     fn trust(&self) -> Option<&Trust>;
 
+    /// How long connections go on after their set was replaced; `None`: for as long as they like.
+    fn drain_after(&self) -> Option<Duration>;
+
     #[doc(hidden)]
     fn config(&self, parts: Parts<'_, Self::Config>) -> Result<Self::Config, Error>;
 }
@@ -160,6 +179,10 @@ impl Settings for ServerSettings {
 
     fn trust(&self) -> Option<&Trust> {
         self.clients.as_ref()
+    }
+
+    fn drain_after(&self) -> Option<Duration> {
+        self.drain_after
     }
 
     fn config(&self, parts: Parts<'_, ServerConfig>) -> Result<ServerConfig, Error> {
@@ -199,6 +222,10 @@ impl Settings for ClientSettings {
 
     fn trust(&self) -> Option<&Trust> {
         Some(&self.servers)
+    }
+
+    fn drain_after(&self) -> Option<Duration> {
+        self.drain_after
     }
 
     fn config(&self, parts: Parts<'_, ClientConfig>) -> Result<ClientConfig, Error> {

@@ -77,6 +77,11 @@ impl Keys {
         Ok(plain)
     }
 
+    /// Whether the peer's records of this key have begun.
+    pub(super) fn has_opened(&self) -> bool {
+        self.opened > 0
+    }
+
     /// Whether the sealing key must be changed before it seals more.
     pub(super) fn is_sealing_key_used_up(&self) -> bool {
         let common = match self.kernel.suite() {

@@ -6,6 +6,7 @@ use std::{
     io,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -14,11 +15,12 @@ use super::{
     keys::Keys,
     outgoing::Outgoing,
     post_handshake::{PostHandshake, close_notify, fatal_alert, update_sealing_key},
+    unsettled::Unsettled,
 };
 use crate::{
-    net::{Layer, Leaves, Socket},
+    net::{Layer, Leaves, Outlived, Socket},
     ring::{Chunk, Output, Payload},
-    telemetry::access_log::TlsSession,
+    telemetry::{HandshakeResult, TlsCells, access_log::TlsSession},
     tls::Established,
 };
 
@@ -36,6 +38,8 @@ struct Session {
     receiving: Receiving,
     /// Our direction has ended.
     finished: bool,
+    /// The server may refuse us still. Boxed, as that does not last.
+    unsettled: Option<Box<Unsettled>>,
 }
 
 enum Receiving {
@@ -59,6 +63,7 @@ impl RecordLayer {
             messages: PostHandshake::default(),
             receiving: Receiving::Open,
             finished: false,
+            unsettled: None,
         };
         RecordLayer { session: RefCell::new(session), established: Arc::new(established) }
     }
@@ -76,6 +81,9 @@ impl Session {
         if !self.finished && !reply.is_empty() {
             send(socket, Payload::Owned(reply));
         }
+        if self.keys.has_opened() && opened.is_ok() {
+            self.unsettled = None;
+        }
         match opened {
             Ok(Then::GoOn) => {}
             Ok(Then::Close) => self.receiving = Receiving::Ended,
@@ -91,7 +99,17 @@ impl Session {
             send(socket, Payload::Owned(alert));
             socket.finish();
         }
+        self.settle(&error);
         self.receiving = Receiving::Failed(error);
+    }
+
+    /// Counts the handshake as one that failed, if nothing has come from the server.
+    fn settle(&mut self, error: &StreamError) {
+        // Once we have ended, it may go without a word that it took us.
+        let ended = self.finished && matches!(error, StreamError::Truncated);
+        if let Some(unsettled) = self.unsettled.take().filter(|_| !ended) {
+            unsettled.fail(error);
+        }
     }
 
     /// Seals all that waits, and `last`, behind what is in `output`.
@@ -114,6 +132,21 @@ impl Session {
 }
 
 impl RecordLayer {
+    /// Counts the handshake that has led here once the peer is known to go on.
+    pub(in crate::tls) fn count_handshake(
+        &self,
+        cells: Arc<TlsCells>,
+        result: HandshakeResult,
+        took: Duration,
+    ) {
+        let session = &mut *self.session.borrow_mut();
+        let unsettled = Unsettled::new(cells, result, took);
+        let is_open = matches!(session.receiving, Receiving::Open);
+        if session.keys.is_tls13() && is_open && !session.keys.has_opened() {
+            session.unsettled = Some(Box::new(unsettled));
+        }
+    }
+
     /// Says that the peer has ended its direction behind the data that is there.
     pub(in crate::tls) fn peer_has_ended(&mut self) {
         self.session.get_mut().receiving = Receiving::Ended;
@@ -142,15 +175,30 @@ impl Layer for RecordLayer {
                 Receiving::Ended => return Poll::Ready(Ok(None)),
                 Receiving::Failed(error) => return Poll::Ready(Err(error.clone().into())),
             }
-            match ready!(socket.poll_receive(cx))? {
+            let received = ready!(socket.poll_receive(cx));
+            if received.is_err() {
+                session.settle(&StreamError::Truncated);
+            }
+            match received? {
                 Some(chunk) => session.take_in(chunk, socket),
-                None => session.receiving = Receiving::Failed(StreamError::Truncated),
+                None => {
+                    session.settle(&StreamError::Truncated);
+                    session.receiving = Receiving::Failed(StreamError::Truncated);
+                }
             }
         }
     }
 
     fn session(&self) -> Arc<dyn TlsSession> {
         Arc::clone(self.established()) as Arc<dyn TlsSession>
+    }
+
+    fn ends_at(&self) -> Option<Instant> {
+        self.established.ends_at()
+    }
+
+    fn outlived(&self) -> Option<Outlived> {
+        Arc::clone(&self.established).outlived()
     }
 
     fn unreceive(&self, chunk: Chunk) {
@@ -184,5 +232,18 @@ impl Layer for RecordLayer {
             .and_then(|()| close_notify(&mut session.keys, &mut output));
         send(socket, Payload::Output(output));
         socket.finish();
+    }
+
+    fn announce_end(&self, socket: &Socket) {
+        let session = &mut *self.session.borrow_mut();
+        // A peer that has ended its direction, or has failed, listens no more.
+        let listens = matches!(session.receiving, Receiving::Open);
+        if !listens || std::mem::replace(&mut session.finished, true) {
+            return;
+        }
+        let mut record = socket.output();
+        if close_notify(&mut session.keys, &mut record).is_ok() {
+            socket.send_at_once(&record);
+        }
     }
 }

@@ -15,6 +15,7 @@ mod layer;
 mod outgoing;
 mod post_handshake;
 mod seal;
+mod unsettled;
 
 pub(super) use self::{
     keys::{Kernel, Keys},

@@ -228,4 +228,4 @@ impl Checks<'_, '_> {
 }
 
 /// What TLS needs, whatever the mode.
-const MATERIAL: &[&str] = &["certificate", "key", "roots", "peers", "crl", "alpn"];
+const MATERIAL: &[&str] = &["certificate", "key", "roots", "peers", "crl", "alpn", "drain_after"];

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use evenkeel::tls::{Peers, TrustDomain};
@@ -14,7 +15,7 @@ use super::super::{
     problem::Findings,
     schema::Roots,
     section::Section,
-    value::{Choice, choice_of, kind, text},
+    value::{Choice, choice_of, kind, text, timeout},
 };
 
 /// The section of either; which keys go with which mode, is for the checks to say.
@@ -29,6 +30,7 @@ pub(in super::super) struct TlsDraft<'d, M> {
     /// Of clusters.
     pub(in super::super) sni: Option<String>,
     pub(in super::super) alpn: Option<Vec<String>>,
+    pub(in super::super) drain_after: Option<Option<Duration>>,
 }
 
 impl<'d, M: Choice> TlsDraft<'d, M> {
@@ -55,6 +57,7 @@ impl<'d, M: Choice> TlsDraft<'d, M> {
                 1..=255 => Ok(()),
                 length => Err(format!("a protocol has 1 to 255 bytes, not {length}")),
             }),
+            drain_after: section.read("drain_after", findings, timeout),
             section,
         })
     }

@@ -1,11 +1,11 @@
 //! TLS: what a listener shows and asks for, and a cluster likewise. Files are held by their paths; what
 //! is in them is read where it is used. No key is ever here.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
-use super::super::value::choice;
+use super::super::{value::choice, written};
 
 choice! {
     /// What `mode` of a listener can be.
@@ -68,6 +68,9 @@ pub(crate) struct Terminated {
     /// Default: `http/1.1` unless the protocol is `tcp`, else none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) alpn: Vec<String>,
+    /// When connections end that were made with files which have changed since. Default: off.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written::in_words_if_any")]
+    pub(crate) drain_after: Option<Duration>,
 }
 
 /// `[cluster.tls]`. Default: none.
@@ -85,6 +88,10 @@ pub(crate) struct ClusterTls {
     /// Default: `http/1.1` if all that is sent there is HTTP, else none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) alpn: Vec<String>,
+    /// When relayed connections end that were made with files which have changed since; those of HTTP
+    /// carry no other request. Default: off, for either.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written::in_words_if_any")]
+    pub(crate) drain_after: Option<Duration>,
 }
 
 /// What we show.

@@ -444,6 +444,7 @@ fn the_reference_is_taken() {
         peers = ["spiffe://cluster.local/ns/default/*"]
         crl = "ca.crl"
         alpn = ["http/1.1"]
+        drain_after = "off"
         [[route]]
         listener = "reviews"
         hosts = ["*.a.example"]

@@ -205,6 +205,12 @@ fn in_a_cluster() {
             ],
         ),
         ("mode = 'off'\nsni = 'a'", &["10:1: error: `sni` has no use with `mode = \"off\"`"]),
+        (
+            "mode = 'off'\ndrain_after = '1h'",
+            &["10:1: error: `drain_after` has no use with `mode = \"off\"`"],
+        ),
+        (&format!("{ALL}sni = 'a'\ndrain_after = 'off'"), &[]),
+        (&format!("{ALL}sni = 'a'\ndrain_after = '0s'"), &["13:15: error: `drain_after`: zero"]),
         ("mode = 'strict'", &["9:8: error: `mode`: \"strict\" is not one of \"mutual\""]),
     ] {
         assert_said(&cluster(lines), &host(), expected);
