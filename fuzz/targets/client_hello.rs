@@ -89,7 +89,9 @@ fuzz_target!(|input: &[u8]| {
         _ => in_records(&message, lengths(records)),
     };
     let whole = read(&bytes, std::iter::repeat(usize::MAX));
-    assert_eq!(read(&bytes, lengths(segments)), whole);
+    // Many bytes in tiny segments take longer than they find.
+    let scale = if goes_on { 256 } else { 1 };
+    assert_eq!(read(&bytes, lengths(segments).map(|length| length * scale)), whole);
     if !goes_on {
         assert_eq!(read(&bytes, std::iter::repeat(1)), whole, "byte by byte");
     }

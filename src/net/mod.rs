@@ -3,10 +3,14 @@
 mod accepting;
 mod halves;
 mod layer;
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+mod poll_stream;
 mod socket;
 mod stream;
 
 pub(crate) use self::accepting::Accepting;
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+pub use self::poll_stream::PollStream;
 pub use self::{
     halves::{Receiving, Sending},
     stream::Stream,

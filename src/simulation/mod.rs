@@ -20,6 +20,8 @@ mod pausing;
 mod peer;
 #[cfg(feature = "__tls")]
 pub(crate) mod permissive;
+#[cfg(all(test, feature = "futures-io"))]
+mod polling;
 mod pressure;
 mod relaying;
 mod resets;
