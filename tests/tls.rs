@@ -10,6 +10,9 @@ mod kernel;
 mod others;
 #[path = "tls/permissive.rs"]
 mod permissive;
+#[cfg(feature = "futures-io")]
+#[path = "tls/polled.rs"]
+mod polled;
 #[path = "tls/refused.rs"]
 mod refused;
 #[path = "tls/stage.rs"]
