@@ -245,6 +245,12 @@ impl DerefMut for Connection {
     }
 }
 
+impl AsMut<Stream> for Connection {
+    fn as_mut(&mut self) -> &mut Stream {
+        self
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")

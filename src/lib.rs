@@ -98,10 +98,13 @@ pub mod benchable {
 }
 
 /// What fuzz targets run that have no public way to it. Not an interface.
-#[cfg(all(fuzzing, feature = "http"))]
+#[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
+    #[cfg(feature = "http")]
     pub use crate::simulation::http::http_proxy;
+    #[cfg(feature = "__tls")]
+    pub use crate::simulation::permissive::permissive;
 }
 
 #[cfg(doctest)]

@@ -28,7 +28,7 @@ fn example(name: &str) -> Command {
         let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
         let folder = profile.join("examples");
         let guests = [
-            ("tokio", cfg!(feature = "tokio"), &["tokio_axum", "tokio_relay"][..]),
+            ("tokio", cfg!(feature = "tokio"), &["tokio_axum", "tokio_relay", "hyper"][..]),
             ("glommio", cfg!(feature = "glommio"), &["glommio_echo"]),
         ];
         let guests = guests.iter().filter(|(_, enabled, _)| *enabled);
@@ -306,6 +306,17 @@ fn axum_answers_on_every_shard_and_shows_its_metrics() {
         assert!(metrics.contains(&gauge), "{metrics}");
     }
     assert_eq!(axum.interrupt(), (Some(0), String::new()));
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn hyper_answers_on_our_own_shards() {
+    let mut hyper = Running::start(example("hyper").arg("127.0.0.1:0"));
+    let line = hyper.read_until("listening on");
+    let answer = get(line.trim_start_matches("listening on ").trim(), "reviews");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.ends_with(", for /reviews\n"), "{answer}");
+    assert_eq!(hyper.interrupt(), (Some(0), String::new()));
 }
 
 #[cfg(feature = "tokio")]

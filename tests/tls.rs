@@ -14,6 +14,9 @@ mod late;
 mod others;
 #[path = "tls/permissive.rs"]
 mod permissive;
+#[cfg(feature = "futures-io")]
+#[path = "tls/polled.rs"]
+mod polled;
 #[path = "tls/refused.rs"]
 mod refused;
 #[path = "tls/rotation.rs"]

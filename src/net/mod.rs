@@ -3,11 +3,15 @@
 mod accepting;
 mod halves;
 mod layer;
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+mod poll_stream;
 mod socket;
 mod stream;
 
 pub(crate) use self::accepting::Accepting;
 pub(crate) use self::layer::Outlived;
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+pub use self::poll_stream::PollStream;
 pub use self::{
     halves::{Receiving, Sending},
     stream::Stream,

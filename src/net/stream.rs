@@ -309,6 +309,12 @@ impl Stream {
     }
 }
 
+impl AsMut<Stream> for Stream {
+    fn as_mut(&mut self) -> &mut Stream {
+        self
+    }
+}
+
 /// When bytes that are handed over are to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leaves {

@@ -1,9 +1,7 @@
 //! The loop that runs a shard.
 
-#[cfg(any(test, fuzzing))]
-use std::cell::Cell;
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -55,6 +53,8 @@ pub(crate) trait Turns {
 pub(crate) struct Executor {
     reactor: Reactor,
     ready: RefCell<VecDeque<Runnable>>,
+    /// Turns that are over.
+    turn: Cell<u64>,
     /// Who goes on in the next turn.
     next_turn: RefCell<Vec<Waker>>,
     pub(super) timers: RefCell<TimerWheel<Waker>>,
@@ -72,6 +72,7 @@ impl Executor {
         Rc::new(Executor {
             reactor,
             ready: RefCell::default(),
+            turn: Cell::new(0),
             next_turn: RefCell::default(),
             timers: RefCell::new(TimerWheel::new()),
             tasks: RefCell::default(),
@@ -124,6 +125,12 @@ impl Executor {
 
     pub(super) fn make_ready(&self, runnable: Runnable) {
         self.ready.borrow_mut().push_back(runnable);
+    }
+
+    /// The number of this turn. The clock does not tell turns apart: a virtual one may stand still.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.get()
     }
 
     /// Wakes `waker` when the driver has had its turn, which does not sleep then.
@@ -184,6 +191,7 @@ impl Executor {
                 noticed = true;
                 self.tell_turned(self.reactor.now() - started, std::mem::take(&mut idle));
             }
+            self.turn.set(self.turn.get() + 1);
             next_turn.into_iter().for_each(Waker::wake);
         }
     }

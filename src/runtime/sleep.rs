@@ -113,22 +113,29 @@ impl fmt::Display for Elapsed {
 
 impl std::error::Error for Elapsed {}
 
-/// Runs `future` for at most `duration`. One that is done at the very deadline has won.
+/// Runs `future` for at most as long as `limit`; without one, for as long as it takes. One that is
+/// done at the very deadline has won.
 ///
 /// Dropping this, or running out of time, drops `future`; what that means is said where `future`
 /// comes from.
 ///
 /// # Panics
 ///
-/// Outside of a shard, where there is no executor.
-pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
-    let mut sleep = pin!(sleep(duration));
+/// With a limit, outside of a shard, where there is no executor.
+pub async fn timeout<T>(
+    limit: impl Into<Option<Duration>>,
+    future: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    let mut limit = pin!(limit.into().map(sleep));
     let mut future = pin!(future);
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        sleep.as_mut().poll(cx).map(|()| Err(Elapsed))
+        match limit.as_mut().as_pin_mut() {
+            Some(sleep) => sleep.poll(cx).map(|()| Err(Elapsed)),
+            None => Poll::Pending,
+        }
     })
     .await
 }

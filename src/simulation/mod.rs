@@ -10,18 +10,26 @@
 //! which is optimized and checks as much.
 
 mod accepting;
+#[cfg(any(feature = "http", feature = "__tls"))]
+mod arrivals;
 mod cancelling;
 mod custom;
 #[cfg(feature = "http")]
 pub(crate) mod http;
 mod pausing;
 mod peer;
+#[cfg(feature = "__tls")]
+pub(crate) mod permissive;
+#[cfg(all(test, feature = "futures-io"))]
+mod polling;
 mod pressure;
 mod relaying;
 mod resets;
 mod starving;
 mod timing;
 mod waking;
+#[cfg(any(feature = "http", feature = "__tls"))]
+mod wire;
 
 use std::{
     fmt::Write as _,
@@ -76,6 +84,20 @@ fn simulate_with<F: Future<Output = ()> + 'static>(
             resume_unwind(panic);
         }
     }
+}
+
+/// Runs a scenario on a kernel that is the same whenever `kernel` is, and fast enough for many runs.
+#[cfg(any(feature = "http", feature = "__tls"))]
+fn run_on<F: Future<Output = ()> + 'static>(kernel: u8, scenario: impl Fn(World) -> F) {
+    let random = || Random::new(kernel.into());
+    let mut behaviour = Behaviour::plain();
+    if kernel > 0 {
+        behaviour = Behaviour::random(&mut random());
+        behaviour.window = behaviour.window.max(64);
+        behaviour.small.1 = behaviour.small.1.max(64);
+        behaviour.latency = behaviour.latency.min(10_000);
+    }
+    run(random(), behaviour, scenario);
 }
 
 /// Runs a scenario on such a kernel, and fails if anything is left.

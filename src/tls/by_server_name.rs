@@ -35,7 +35,7 @@ const LONGEST_NAME: usize = 253;
 /// To the other service goes what asks for no name or another one, what does not begin like TLS, and a
 /// connection on which nothing arrives within a time, 10 s unless it is told, since its server may be
 /// the one to speak first. A connection that begins like TLS, and whose ClientHello is not complete
-/// within that time and the first 128 KiB, or is none, is closed.
+/// within that time and the first 64 KiB, or is none, is closed.
 ///
 /// ```no_run
 /// # use evenkeel::{Listener, Relay, tls};

@@ -120,14 +120,10 @@ impl<S> TerminateOnShard<S> {
         }
         connection.mark_served();
         let begun = Instant::now();
-        let shaken = match self.handshake {
-            None => accept(connection.uncounted(), &self.credentials).await.map_err(Failed::from),
-            Some(limit) => {
-                match timeout(limit, accept(connection.uncounted(), &self.credentials)).await {
-                    Ok(shaken) => shaken.map_err(Failed::from),
-                    Err(_) => Err(Failed { reason: Reason::Timeout, error: None }),
-                }
-            }
+        let shaking = accept(connection.uncounted(), &self.credentials);
+        let shaken = match timeout(self.handshake, shaking).await {
+            Ok(shaken) => shaken.map_err(Failed::from),
+            Err(_) => Err(Failed { reason: Reason::Timeout, error: None }),
         };
         let cells = self.cells(connection);
         match shaken {

@@ -262,12 +262,7 @@ async fn shake_hands(
     credentials: &ClientCredentials,
     limit: Option<Duration>,
 ) -> Result<(), (tls::Reason, io::Error)> {
-    let shaking = tls::connect(stream, credentials);
-    let shaken = match limit {
-        Some(limit) => timeout(limit, shaking).await,
-        None => Ok(shaking.await),
-    };
-    match shaken {
+    match timeout(limit, tls::connect(stream, credentials)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err((error.reason(), io::Error::other(error))),
         Err(_) => Err((tls::Reason::Timeout, io::ErrorKind::TimedOut.into())),
@@ -297,11 +292,7 @@ async fn connect_one(
 ) -> Result<Stream, (ConnectFailure, io::Error)> {
     let connecting = Stream::start_connect(address, options)
         .map_err(|error| (ConnectFailure::Local, io::Error::from(error)))?;
-    let connected = match limit {
-        Some(limit) => timeout(limit, connecting).await,
-        None => Ok(connecting.await),
-    };
-    match connected {
+    match timeout(limit, connecting).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err((failure(&error), error)),
         Err(_) => Err((ConnectFailure::Timeout, io::ErrorKind::TimedOut.into())),

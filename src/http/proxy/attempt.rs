@@ -33,6 +33,7 @@ use crate::{
     },
     net::{self, Receiving},
     ring::Nanoseconds,
+    runtime::timeout,
     telemetry::ResponseFlag,
     upstream::outlier,
 };
@@ -414,11 +415,8 @@ async fn within<T>(
     limit: Option<Duration>,
     future: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    match limit {
-        None => future.await,
-        Some(limit) => match crate::runtime::timeout(limit, future).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::timed_out("upstream_per_try_timeout")),
-        },
+    match timeout(limit, future).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::timed_out("upstream_per_try_timeout")),
     }
 }

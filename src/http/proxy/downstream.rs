@@ -116,12 +116,8 @@ impl Downstream {
         if self.connection.is_secured() {
             self.connection.finish();
         }
-        let flushing = self.connection.flush();
         // Where it fails or takes too long, the drop resets.
-        let _ = match limit {
-            Some(limit) => timeout(limit, flushing).await.unwrap_or(Ok(())),
-            None => flushing.await,
-        };
+        let _ = timeout(limit, self.connection.flush()).await;
     }
 
     /// Ends the connection so that the client gets what it was sent, also if it goes on sending.

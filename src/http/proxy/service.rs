@@ -176,11 +176,7 @@ impl<F: Filter> Serving<'_, F> {
                 sleep(QUIET_IN_DRAIN).await;
             };
             let (mut arrived, mut drained) = (pin!(arrived), pin!(drained));
-            let waiting = race(&mut arrived, &mut drained);
-            match idle {
-                Some(idle) => timeout(idle, waiting).await.ok(),
-                None => Some(waiting.await),
-            }
+            timeout(idle, race(&mut arrived, &mut drained)).await.ok()
         };
         let reason = match ended {
             Some(First::One(arrived)) => return arrived,

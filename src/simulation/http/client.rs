@@ -7,9 +7,9 @@
 use std::task::{Context, Poll};
 
 use super::{
+    super::wire::{End, Wire},
     super::{milliseconds, peer::bytes},
     reader::Answer,
-    wire::{End, Wire},
 };
 use crate::{ring::simulated::Random, runtime::timeout};
 

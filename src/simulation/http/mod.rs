@@ -9,16 +9,14 @@ mod origin;
 mod raw;
 mod reader;
 mod stage;
-mod wire;
 
 #[cfg(fuzzing)]
 pub use self::raw::http_proxy;
 use self::{
     client::{Ask, Client},
     stage::{Stage, cluster},
-    wire::Wire,
 };
-use super::{PROXY, milliseconds, simulate, simulate_with};
+use super::{PROXY, milliseconds, simulate, simulate_with, wire::Wire};
 use crate::{
     http::Timeouts,
     net::Stream,

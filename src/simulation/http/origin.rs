@@ -3,9 +3,9 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use super::{
+    super::wire::Wire,
     client::{Target, chunk},
     reader::Request,
-    wire::Wire,
 };
 use crate::{
     net::{Accepting, Stream},

@@ -10,10 +10,12 @@
 use std::{cell::Cell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use super::{
-    super::{ORIGIN, PROXY, milliseconds, run},
+    super::{
+        ORIGIN, PROXY, milliseconds, run_on,
+        wire::{End, PATIENCE, Then, Wire},
+    },
     reader::{Answer, Request},
     stage::{Stage, cluster},
-    wire::{End, Wire},
 };
 use crate::{
     http::{
@@ -21,23 +23,13 @@ use crate::{
         h1::{BodyReader, HeadLimits, HeadProgress, HeadReader},
     },
     net::{Accepting, Stream},
-    ring::simulated::{Behaviour, Random, World},
+    ring::simulated::World,
     runtime::{spawn, timeout},
     upstream::retry::RetryPolicy,
 };
 
 /// The limit of each phase of the proxy's.
 const LIMIT: Duration = Duration::from_millis(200);
-/// In which everything is over, whatever the peers do.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What the client does when it has sent its bytes.
-#[derive(Clone, Copy)]
-enum Then {
-    Waits,
-    Finishes,
-    Resets,
-}
 
 /// What the first bytes say.
 #[derive(Clone, Copy)]
@@ -56,26 +48,10 @@ impl Manners {
         Manners {
             kernel,
             pieces: [client, origin].map(|piece| 1 + usize::from(piece) * usize::from(piece)),
-            then: match rest & 3 {
-                1 => Then::Finishes,
-                2 => Then::Resets,
-                _ => Then::Waits,
-            },
+            then: Then::new(rest),
             closes: rest & 4 != 0,
             retries: rest & 8 != 0,
         }
-    }
-
-    /// A kernel that is fast enough for many runs.
-    fn behaviour(self) -> Behaviour {
-        if self.kernel == 0 {
-            return Behaviour::plain();
-        }
-        let mut behaviour = Behaviour::random(&mut Random::new(self.kernel.into()));
-        behaviour.window = behaviour.window.max(64);
-        behaviour.small.1 = behaviour.small.1.max(64);
-        behaviour.latency = behaviour.latency.min(10_000);
-        behaviour
     }
 }
 
@@ -87,8 +63,7 @@ pub fn http_proxy(input: &[u8]) {
     let mut parts = rest.split(|&byte| byte == 0).map(<[u8]>::to_vec);
     let client = parts.next().unwrap_or_default();
     let answers: Rc<[Vec<u8>]> = parts.collect();
-    let random = Random::new(manners.kernel.into());
-    run(random, manners.behaviour(), |world| {
+    run_on(manners.kernel, |world| {
         let (client, answers) = (client.clone(), Rc::clone(&answers));
         exchange(world, manners, client, answers)
     });

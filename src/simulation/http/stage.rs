@@ -1,37 +1,20 @@
-//! The HTTP proxy on the simulated driver, as a shard runs it: connections arrive by a table, and the
-//! listener's service gets them.
+//! The HTTP proxy on the simulated driver, as a shard runs it.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, LazyLock},
-    time::Instant,
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use arc_swap::ArcSwap;
-
-use super::super::{ORIGIN, PROXY, milliseconds};
+use super::super::{ORIGIN, arrivals, milliseconds};
 use crate::{
-    accept::Balance,
     http::{self, Routes},
-    listener::{
-        Listener, NamedLimits, Table,
-        table::{ListenerEntry, ListenerId},
-    },
-    net::Accepting,
-    original_dst::{Loops, WatchedAddresses},
+    listener::Listener,
     ring::simulated::World,
-    runtime::{sleep, spawn},
-    shard::{Accepted, Arrivals, Loads, Shard, Shared},
-    telemetry::{PoolState, Registry},
+    runtime::sleep,
+    shard::Shared,
+    telemetry::PoolState,
     upstream::{
         cluster::Cluster,
         settings::{ClusterBuilder, ClusterSettings},
     },
 };
-
-/// This host's addresses, which no test cares about.
-static OWN: LazyLock<Arc<WatchedAddresses>> =
-    LazyLock::new(|| Arc::new(WatchedAddresses::start().expect("this host has addresses")));
 
 /// The name of the listener.
 const WEB: &str = "web";
@@ -60,33 +43,7 @@ impl Stage {
         let cluster = cluster.build().expect("the settings of a cluster");
         let web = shape(http::proxy(Routes::to(Cluster::new(cluster, Instant::now(), 1))));
         let listener = Listener::bind("127.0.0.1:0").expect("an address").named(WEB).serve(web);
-        let id = ListenerId(0);
-        let entry = ListenerEntry::new(&listener, &mut NamedLimits::default());
-        let table = Table {
-            listeners: [(id, entry)].into(),
-            loops: Loops::watching([PROXY.into()], Arc::clone(&OWN)),
-            own: Arc::clone(&OWN),
-            limits: Default::default(),
-            balance: Arc::new(Balance::default()),
-        };
-        let shared = Arc::new(Shared {
-            table: ArcSwap::from_pointee(table),
-            loads: Loads::new(1),
-            registry: Arc::new(Registry::new(1)),
-            starved_acceptors: Default::default(),
-        });
-        let shard = Shard::new(0, None, Arc::clone(&shared));
-        let arrivals = Arrivals::new(shard);
-        let accepting = Accepting::adopt(world.listen(PROXY.into()));
-        let loads = shared.loads.clone();
-        spawn(async move {
-            while let Ok(socket) = accepting.accept().await {
-                let guard = loads.claim(0).expect("a shard that is there");
-                arrivals.arrive(Accepted { socket, listener: id, guard, limit: None });
-            }
-        })
-        .detach();
-        Stage { shared }
+        Stage { shared: arrivals::serve(world, &listener) }
     }
 
     /// Waits until nothing is carried or under way any more.

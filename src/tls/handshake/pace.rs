@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{ring::Nanoseconds, runtime::Executor};
+use crate::runtime::Executor;
 
 thread_local! {
     /// That of the shard on this thread.
@@ -39,7 +39,7 @@ struct Pace {
     line: RefCell<BTreeMap<u64, Option<Waker>>>,
     last: Cell<u64>,
     /// The turn in which the last step was run.
-    stepped: Cell<Option<Nanoseconds>>,
+    stepped: Cell<Option<u64>>,
 }
 
 impl Pace {
@@ -56,8 +56,8 @@ impl Pace {
 
     /// Takes the step of this turn, if there is one left.
     fn take(&self, executor: &Executor) -> bool {
-        let now = Some(executor.reactor().now());
-        self.stepped.replace(now) != now
+        let turn = Some(executor.turn());
+        self.stepped.replace(turn) != turn
     }
 
     fn wake_first(&self) {
@@ -112,7 +112,7 @@ mod tests {
                     let (pace, order) = (Rc::clone(&pace), Rc::clone(&order));
                     spawn(async move {
                         pace.step().await;
-                        order.borrow_mut().push((number, Executor::current().reactor().now()));
+                        order.borrow_mut().push((number, Executor::current().turn()));
                     })
                 })
                 .collect();

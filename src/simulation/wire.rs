@@ -4,9 +4,10 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use super::super::milliseconds;
+use super::milliseconds;
 use crate::{
     net::Stream,
     ring::simulated::Random,
@@ -19,6 +20,28 @@ pub(super) enum End {
     InOrder,
     /// With a reset, seen by a receive or by a send.
     Broken,
+}
+
+/// In which everything is over, whatever the peers do.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a client does when it has sent its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    Waits,
+    Finishes,
+    Resets,
+}
+
+impl Then {
+    /// By the two lowest bits.
+    pub(super) fn new(bits: u8) -> Then {
+        match bits & 3 {
+            1 => Then::Finishes,
+            2 => Then::Resets,
+            _ => Then::Waits,
+        }
+    }
 }
 
 pub(super) struct Wire {
