@@ -19,8 +19,6 @@ use std::{
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::output::Output;
-
 /// Equal buffers, lent to the kernel and given back by chunks.
 pub(crate) struct Pool {
     memory: NonNull<u8>,
@@ -360,75 +358,6 @@ impl From<Chunk> for bytes::Bytes {
     /// Copies: `Bytes` may go to another thread, where the shard's buffers may not.
     fn from(chunk: Chunk) -> bytes::Bytes {
         bytes::Bytes::copy_from_slice(&chunk)
-    }
-}
-
-/// What can be sent: a received chunk as it is, or bytes from elsewhere.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Payload {
-    /// Received bytes, forwarded from the buffer that they were received into.
-    Chunk(Chunk),
-    /// Bytes that this payload owns.
-    Owned(Vec<u8>),
-    /// Bytes written into memory of the shard.
-    Output(Output),
-    /// Bytes that live as long as the process.
-    Static(&'static [u8]),
-    /// Shared bytes.
-    #[cfg(feature = "bytes")]
-    Bytes(bytes::Bytes),
-}
-
-impl Payload {
-    /// The bytes to send. Their address does not change while the payload lives, also when it is
-    /// moved.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Payload::Chunk(chunk) => chunk,
-            Payload::Owned(bytes) => bytes,
-            Payload::Output(bytes) => bytes,
-            Payload::Static(bytes) => bytes,
-            #[cfg(feature = "bytes")]
-            Payload::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-impl From<Chunk> for Payload {
-    fn from(chunk: Chunk) -> Payload {
-        Payload::Chunk(chunk)
-    }
-}
-
-impl From<Output> for Payload {
-    fn from(bytes: Output) -> Payload {
-        Payload::Output(bytes)
-    }
-}
-
-impl From<Vec<u8>> for Payload {
-    fn from(bytes: Vec<u8>) -> Payload {
-        Payload::Owned(bytes)
-    }
-}
-
-impl From<&'static [u8]> for Payload {
-    fn from(bytes: &'static [u8]) -> Payload {
-        Payload::Static(bytes)
-    }
-}
-
-impl From<&'static str> for Payload {
-    fn from(text: &'static str) -> Payload {
-        Payload::Static(text.as_bytes())
-    }
-}
-
-#[cfg(feature = "bytes")]
-impl From<bytes::Bytes> for Payload {
-    fn from(bytes: bytes::Bytes) -> Payload {
-        Payload::Bytes(bytes)
     }
 }
 

@@ -8,6 +8,7 @@ mod doorbells;
 mod driver;
 mod epoll;
 mod output;
+mod payload;
 mod reactor;
 mod receive;
 mod send;
@@ -21,7 +22,7 @@ mod uring;
 
 pub use io_uring;
 
-pub use self::buffers::{Chunk, Payload};
+pub use self::buffers::Chunk;
 pub(crate) use self::choice::Selected;
 pub use self::choice::{Driver, DriverInUse};
 pub use self::custom::CustomOperation;
@@ -29,6 +30,7 @@ pub(crate) use self::custom::Submitted;
 pub use self::output::Output;
 #[cfg(all(test, feature = "__tls"))]
 pub(crate) use self::output::Outputs;
+pub use self::payload::Payload;
 pub use self::uring::{Capabilities, Restrictions, RingRefused};
 pub(crate) use self::{
     buffers::Pool,

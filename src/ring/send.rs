@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, io, num::NonZeroI32, task::Waker};
 
-use super::{buffers::Payload, driver::Operation};
+use super::{driver::Operation, payload::Payload};
 
 /// Pieces that one operation takes along.
 const PIECES: usize = 64;

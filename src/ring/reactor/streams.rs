@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     ring::{
-        buffers::{Chunk, Payload},
+        buffers::Chunk,
         driver::{Driver, Key, Kind, Operation, Token},
+        payload::Payload,
         slots::{Entry, Slot, StreamSlot},
     },
     sys::{
