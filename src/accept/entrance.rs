@@ -51,7 +51,7 @@ pub(crate) trait Place: 'static {
     /// Called after each batch.
     fn flush(&self) {}
 
-    /// Whether connections wait that could not be passed on yet.
+    /// Whether nothing more should be accepted for now.
     fn is_behind(&self) -> bool {
         false
     }
@@ -59,8 +59,11 @@ pub(crate) trait Place: 'static {
     /// The proxy drains: connections that are here should end as soon as they can.
     fn drain(&self) {}
 
-    /// Waits until more connections can be taken.
+    /// Waits until more should be accepted.
     async fn room(&self) {}
+
+    /// Waits until what could not be passed on at once has been.
+    async fn settle(&self) {}
 }
 
 /// The entrances of one thread.
@@ -127,7 +130,7 @@ impl<P: Place> Entrances<P> {
         }
         self.place.flush();
         // Nobody else places what still waits once the last listener is closed.
-        let _ = timeout(LAST_ROOM, self.place.room()).await;
+        let _ = timeout(LAST_ROOM, self.place.settle()).await;
     }
 }
 

@@ -389,15 +389,15 @@ struct StartAcceptor {
 }
 
 impl StartAcceptor {
-    fn make(&self) -> Option<Acceptor> {
+    fn make(&self, own_thread: bool) -> Option<Acceptor> {
         let Running { shards, shared, .. } = &*self.running;
-        Acceptor::new(self.index, Arc::clone(shards), Arc::clone(shared))
+        Acceptor::new(self.index, Arc::clone(shards), Arc::clone(shared), own_thread)
     }
 
     fn on_shard(self, shard: &shard::Remote) {
         let commands = self.running.acceptors[self.index].receiver();
         let start = move || {
-            if let Some(acceptor) = self.make() {
+            if let Some(acceptor) = self.make(false) {
                 let cells = self.running.shared.registry.acceptor(self.index);
                 Executor::current().observe_turns(Box::new(AcceptorTurns(cells)));
                 spawn(acceptor.run(commands)).detach();
@@ -413,7 +413,7 @@ impl StartAcceptor {
             let Some(executor) = seat.executor(false) else { return };
             let cells = self.running.shared.registry.acceptor(self.index);
             executor.observe_turns(Box::new(AcceptorTurns(cells)));
-            if let Some(acceptor) = self.make() {
+            if let Some(acceptor) = self.make(true) {
                 // The thread holds nothing that keeps the proxy alive.
                 drop(self);
                 drop(seat);
