@@ -248,7 +248,7 @@ impl Shard {
     }
 
     /// Waits until connections are being cut, or their shard has died.
-    #[cfg(any(feature = "tokio", feature = "glommio"))]
+    #[cfg(feature = "glommio")]
     pub(crate) async fn cut_begun(&self) {
         self.inner.cut.begun().await;
     }
