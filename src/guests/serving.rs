@@ -63,10 +63,7 @@ impl Serving {
     /// As [`task`](Self::task), for an executor that forgets its tasks when it ends: `serve` ends
     /// with the shard, if not before.
     #[cfg(feature = "glommio")]
-    pub(super) fn task_until_cut<F: Future>(
-        &self,
-        serve: F,
-    ) -> impl Future<Output = ()> + use<F> {
+    pub(super) fn task_until_cut<F: Future>(&self, serve: F) -> impl Future<Output = ()> + use<F> {
         let shard = self.shard.clone();
         self.task(async move {
             let mut serve = pin!(serve);
