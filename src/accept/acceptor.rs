@@ -157,11 +157,11 @@ impl Acceptor {
 
     /// As [`is_awaited`](Self::is_awaited), and wakes the task once it is.
     fn poll_awaited(&self, cx: &Context<'_>) -> Poll<()> {
-        let awaited = |shard: &Arc<shard::Remote>| shard.inbox.poll_taken(cx).is_ready();
-        match !self.own_thread || self.shards.iter().any(awaited) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if !self.is_awaited() {
+            self.shared.acceptors_ahead.wait(cx.waker());
         }
+        // A shard may have looked in between.
+        if self.is_awaited() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn count_rejected(&self, listener: ListenerId, reason: RejectReason) {

@@ -17,7 +17,7 @@ use crate::{
     listener::{Limit, LimitGuard, table::ListenerId},
     net::Accepting,
     runtime::{JoinHandle, sleep, spawn, timeout},
-    shard::StarvedAcceptors,
+    shard::WaitingAcceptors,
     telemetry::{AcceptCells, AcceptError, LogLimit, RejectReason},
 };
 
@@ -69,7 +69,7 @@ pub(crate) trait Place: 'static {
 /// The entrances of one thread.
 pub(crate) struct Entrances<P> {
     place: Rc<P>,
-    starved: Arc<StarvedAcceptors>,
+    starved: Arc<WaitingAcceptors>,
     open: RefCell<HashMap<ListenerId, Open>>,
 }
 
@@ -85,7 +85,7 @@ struct Door {
 }
 
 impl<P: Place> Entrances<P> {
-    pub(crate) fn new(place: Rc<P>, starved: Arc<StarvedAcceptors>) -> Entrances<P> {
+    pub(crate) fn new(place: Rc<P>, starved: Arc<WaitingAcceptors>) -> Entrances<P> {
         Entrances { place, starved, open: RefCell::default() }
     }
 
@@ -224,7 +224,7 @@ fn remedy(reason: RejectReason) -> &'static str {
 }
 
 /// Accepts until it is cancelled.
-async fn accept<P: Place>(door: Rc<Door>, place: Rc<P>, starved: Arc<StarvedAcceptors>) {
+async fn accept<P: Place>(door: Rc<Door>, place: Rc<P>, starved: Arc<WaitingAcceptors>) {
     let cells = &door.entrance.cells;
     let mut pause = Pause::default();
     let _accepting = SaysAccepting::new(cells);
@@ -300,7 +300,7 @@ impl Pause {
     const MIN: Duration = Duration::from_millis(10);
     const MAX: Duration = Duration::from_secs(1);
 
-    async fn wait(&mut self, starved: &StarvedAcceptors) {
+    async fn wait(&mut self, starved: &WaitingAcceptors) {
         let mut timer = pin!(sleep(self.next));
         let mut waiting = false;
         let fired = poll_fn(|cx| {

@@ -1,9 +1,9 @@
 //! How busy guest shards are: the CPU time of their threads, read on the first acceptor.
 //!
-//! *In:* the threads' clocks, every 50 ms (500 ms where there is one shard) while there are connections or a share goes down. *Out:*
-//! the busy shares in the loads, and the seconds in the metrics. *Never:* asks anything of the
-//! guest, so a shard that is stuck is seen to be busy; and never wakes an acceptor of a proxy that
-//! does nothing.
+//! *In:* the threads' clocks, every 50 ms while there are connections or a share goes down, every
+//! 500 ms where there is one shard. *Out:* the busy shares in the loads, and the seconds in the
+//! metrics. *Never:* asks anything of the guest, so a shard that is stuck is seen to be busy; and
+//! never wakes an acceptor of a proxy that does nothing.
 
 use std::{
     cell::Cell,

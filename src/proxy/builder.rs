@@ -282,9 +282,10 @@ impl<K> Builder<K> {
             loads: Loads::new(shard_count),
             registry,
             starved_acceptors: Default::default(),
+            acceptors_ahead: Default::default(),
         });
         let shards: Arc<[Arc<shard::Remote>]> =
-            (0..shard_count).map(|index| Arc::new(shard::Remote::new(index))).collect();
+            (0..shard_count).map(|index| Arc::new(shard::Remote::new(index, &shared))).collect();
         let acceptor_count = if settings.kernel { 0 } else { self.acceptors };
         let acceptors: Vec<_> =
             (0..acceptor_count).map(|_| Arc::new(Mailbox::new(usize::MAX))).collect();

@@ -4,37 +4,37 @@
 //! [`Mailbox::wake`] after the last item. The wake-up is a [`Waker`]'s, so it finds its way to any
 //! executor: to a shard of ours it is a ring message, or nothing at all while that is awake.
 //!
-//! A producer can wait, too, until what it left was taken. Each wake-up is for one wait, and what is
-//! waited for is looked at again after the waker was left, so neither side can miss the other.
+//! A producer can wait, too, until the receiver has taken everything and looks for more.
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    mem,
     ops::Deref,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use super::inbox::{Inbox, Refused};
+use super::{
+    inbox::{Inbox, Refused},
+    waiting_acceptors::WaitingAcceptors,
+};
 use crate::sync::{Mutex, lock};
 
 pub(crate) struct Mailbox<T> {
     inbox: Inbox<T>,
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    /// Until there is something.
-    receiver: Option<Waker>,
-    /// Until there is nothing.
-    producers: Vec<Waker>,
+    waker: Mutex<Option<Waker>>,
+    /// Told whenever the receiver finds nothing.
+    producers: Arc<WaitingAcceptors>,
 }
 
 impl<T> Mailbox<T> {
     pub(crate) fn new(capacity: usize) -> Mailbox<T> {
-        Mailbox { inbox: Inbox::new(capacity), waiting: Mutex::default() }
+        Mailbox::telling(capacity, Arc::default())
+    }
+
+    /// A mailbox whose producers may wait until the receiver looks for more.
+    pub(crate) fn telling(capacity: usize, producers: Arc<WaitingAcceptors>) -> Mailbox<T> {
+        Mailbox { inbox: Inbox::new(capacity), waker: Mutex::new(None), producers }
     }
 
     /// Adds an item; [`wake`](Self::wake) after the last one of a batch.
@@ -44,9 +44,9 @@ impl<T> Mailbox<T> {
 
     /// Wakes the receiver, if it waits.
     pub(crate) fn wake(&self) {
-        let receiver = lock(&self.waiting).receiver.take();
-        if let Some(receiver) = receiver {
-            receiver.wake();
+        let waker = lock(&self.waker).take();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -85,30 +85,17 @@ impl<T> Mailbox<T> {
             return Poll::Ready(taken);
         }
         // Registered before the second look, so that what is pushed after it wakes.
-        let waits = Waiting { receiver: Some(cx.waker().clone()), producers: Vec::new() };
-        let waited = mem::replace(&mut *lock(&self.waiting), waits);
-        waited.producers.into_iter().for_each(Waker::wake);
-        take().map_or(Poll::Pending, Poll::Ready)
+        *lock(&self.waker) = Some(cx.waker().clone());
+        if let Some(taken) = take() {
+            return Poll::Ready(taken);
+        }
+        self.producers.wake();
+        Poll::Pending
     }
 
     /// Whether nothing waits here: the receiver has taken it, or is gone.
     pub(crate) fn is_taken(&self) -> bool {
         self.inbox.is_empty()
-    }
-
-    /// As [`is_taken`](Self::is_taken); where something waits, the task is woken once the receiver
-    /// looks for more.
-    pub(crate) fn poll_taken(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_taken() {
-            return Poll::Ready(());
-        }
-        let mut waiting = lock(&self.waiting);
-        if !waiting.producers.iter().any(|producer| producer.will_wake(cx.waker())) {
-            waiting.producers.push(cx.waker().clone());
-        }
-        drop(waiting);
-        // The receiver may have looked in between.
-        if self.is_taken() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The end of a mailbox that its thread holds, if it is to close when that goes.
@@ -119,8 +106,8 @@ impl<T> Mailbox<T> {
     /// Lets nothing in from now on; gives what was in.
     pub(crate) fn close(&self) -> VecDeque<T> {
         let left = self.inbox.close();
-        let waited = mem::take(&mut *lock(&self.waiting));
-        waited.producers.into_iter().for_each(Waker::wake);
+        drop(lock(&self.waker).take());
+        self.producers.wake();
         left
     }
 }
@@ -177,39 +164,38 @@ mod tests {
     use super::{flags::Flag, *};
 
     #[test]
-    fn a_producer_is_woken_when_the_receiver_looks_for_more() {
-        let mailbox = Mailbox::new(8);
-        let (producer, waker) = Flag::new();
-        let producer_cx = Context::from_waker(&waker);
-        let receiver_cx = Context::from_waker(Waker::noop());
-        assert!(mailbox.poll_taken(&producer_cx).is_ready(), "nothing was ever in it");
+    fn producers_are_told_when_the_receiver_looks_for_more() {
+        let producers = Arc::<WaitingAcceptors>::default();
+        let mailbox = Mailbox::telling(8, Arc::clone(&producers));
+        let cx = Context::from_waker(Waker::noop());
+        let [(one, one_waker), (other, other_waker)] = [(); 2].map(|()| Flag::new());
         for item in 0..2 {
             mailbox.push(item).unwrap();
         }
-        assert!(!mailbox.is_taken());
-        assert!(mailbox.poll_taken(&producer_cx).is_pending());
-        for item in 0..2 {
-            assert_eq!(mailbox.poll_pop(&receiver_cx), Poll::Ready(item));
-            assert!(!producer.take(), "it has not looked whether there is more");
+        for waker in [&one_waker, &other_waker, &one_waker] {
+            producers.wait(waker);
         }
-        assert!(mailbox.poll_pop(&receiver_cx).is_pending());
-        assert!(producer.take());
-        assert!(mailbox.poll_taken(&producer_cx).is_ready());
-        assert!(mailbox.poll_pop(&receiver_cx).is_pending());
-        assert!(!producer.take(), "once");
+        for item in 0..2 {
+            assert!(!mailbox.is_taken());
+            assert_eq!(mailbox.poll_pop(&cx), Poll::Ready(item));
+            assert!(!one.take(), "it has not looked whether there is more");
+        }
+        assert!(mailbox.is_taken());
+        assert!(mailbox.poll_pop(&cx).is_pending());
+        assert!(one.take() && other.take());
+        assert!(mailbox.poll_pop(&cx).is_pending());
+        assert!(!one.take() && !other.take(), "once");
     }
 
     #[test]
-    fn producers_wait_no_longer_than_the_mailbox_is_open() {
-        let mailbox = Mailbox::new(8);
-        let [(one, one_waker), (other, other_waker)] = [(); 2].map(|()| Flag::new());
+    fn producers_are_told_that_nothing_will_be_taken_any_more() {
+        let producers = Arc::<WaitingAcceptors>::default();
+        let mailbox = Mailbox::telling(8, Arc::clone(&producers));
+        let (producer, waker) = Flag::new();
         mailbox.push(()).unwrap();
-        for waker in [&one_waker, &other_waker, &one_waker] {
-            assert!(mailbox.poll_taken(&Context::from_waker(waker)).is_pending());
-        }
+        producers.wait(&waker);
         assert_eq!(mailbox.close().len(), 1);
-        assert!(one.take() && other.take());
-        assert!(mailbox.poll_taken(&Context::from_waker(&one_waker)).is_ready());
+        assert!(producer.take() && mailbox.is_taken());
     }
 }
 
@@ -221,36 +207,37 @@ mod loom_models {
     #[test]
     fn a_producer_that_waits_is_woken() {
         loom::model(|| {
-            let mailbox = std::sync::Arc::new(Mailbox::new(1));
+            let producers = Arc::<WaitingAcceptors>::default();
+            let mailbox = Arc::new(Mailbox::telling(1, Arc::clone(&producers)));
             mailbox.push(()).unwrap();
             let receiver = {
-                let mailbox = mailbox.clone();
+                let mailbox = Arc::clone(&mailbox);
                 thread::spawn(move || {
                     let cx = Context::from_waker(Waker::noop());
                     assert!(mailbox.poll_pop(&cx).is_ready());
                     assert!(mailbox.poll_pop(&cx).is_pending());
                 })
             };
-            let (flag, waker) = Flag::new();
-            let taken = mailbox.poll_taken(&Context::from_waker(&waker));
+            let (woken, waker) = Flag::new();
+            producers.wait(&waker);
+            let taken = mailbox.is_taken();
             receiver.join().unwrap();
-            assert!(taken.is_ready() || flag.take());
-            assert!(mailbox.is_taken());
+            assert!(taken || woken.take());
         });
     }
 
     #[test]
     fn a_receiver_that_waits_is_woken() {
         loom::model(|| {
-            let mailbox = std::sync::Arc::new(Mailbox::new(1));
+            let mailbox = Arc::new(Mailbox::new(1));
             let producer = {
-                let mailbox = mailbox.clone();
+                let mailbox = Arc::clone(&mailbox);
                 thread::spawn(move || mailbox.send(()).unwrap())
             };
-            let (flag, waker) = Flag::new();
+            let (woken, waker) = Flag::new();
             let popped = mailbox.poll_pop(&Context::from_waker(&waker));
             producer.join().unwrap();
-            assert!(popped.is_ready() || flag.take());
+            assert!(popped.is_ready() || woken.take());
         });
     }
 }

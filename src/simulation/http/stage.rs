@@ -74,6 +74,7 @@ impl Stage {
             loads: Loads::new(1),
             registry: Arc::new(Registry::new(1)),
             starved_acceptors: Default::default(),
+            acceptors_ahead: Default::default(),
         });
         let shard = Shard::new(0, None, Arc::clone(&shared));
         let arrivals = Arrivals::new(shard);
