@@ -3,10 +3,12 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    future::poll_fn,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -40,14 +42,17 @@ pub(crate) struct Acceptor {
     cells: Arc<AcceptorCells>,
     shared: Arc<Shared>,
     placed: Placed,
+    own_thread: bool,
 }
 
 impl Acceptor {
-    /// `None` where there is nothing to do for one: the kernel chooses the shards.
+    /// `None` where there is nothing to do for one: the kernel chooses the shards. `own_thread`: it is
+    /// not a task of a shard.
     pub(crate) fn new(
         index: usize,
         shards: Arc<[Arc<shard::Remote>]>,
         shared: Arc<Shared>,
+        own_thread: bool,
     ) -> Option<Acceptor> {
         let balance = Arc::clone(&shared.table.load().balance);
         let balancer = Balancer::new(shared.loads.clone(), balance.policy()?);
@@ -62,6 +67,7 @@ impl Acceptor {
             cells: shared.registry.acceptor(index),
             shared,
             placed: Placed::default(),
+            own_thread,
         })
     }
 
@@ -141,6 +147,23 @@ impl Acceptor {
         true
     }
 
+    /// Whether a shard has taken all that it was given, or is gone. While none has, a connection
+    /// would wait in an inbox as it does in the kernel's queue, and accepting it costs more: this
+    /// thread takes a CPU from a shard each time it is woken, for one connection then and for many
+    /// later. A shard that is stuck does not count, unless all are.
+    fn is_awaited(&self) -> bool {
+        !self.own_thread || self.shards.iter().any(|shard| shard.inbox.is_taken())
+    }
+
+    /// As [`is_awaited`](Self::is_awaited), and wakes the task once it is.
+    fn poll_awaited(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.is_awaited() {
+            self.shared.acceptors_ahead.wait(cx.waker());
+        }
+        // A shard may have looked in between.
+        if self.is_awaited() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn count_rejected(&self, listener: ListenerId, reason: RejectReason) {
         if let Some(entry) = self.shared.table.load().listeners.get(&listener) {
             self.shared.registry.accept(&entry.name, self.index).rejected.increment(reason);
@@ -195,10 +218,15 @@ impl Place for Acceptor {
     }
 
     fn is_behind(&self) -> bool {
-        !self.waiting.borrow().is_empty()
+        !self.waiting.borrow().is_empty() || !self.is_awaited()
     }
 
     async fn room(&self) {
+        self.settle().await;
+        poll_fn(|cx| self.poll_awaited(cx)).await;
+    }
+
+    async fn settle(&self) {
         while !self.place_waiting() {
             self.flush();
             sleep(Duration::from_millis(1)).await;

@@ -17,7 +17,7 @@ use crate::{
     listener::{Limit, LimitGuard, table::ListenerId},
     net::Accepting,
     runtime::{JoinHandle, sleep, spawn, timeout},
-    shard::StarvedAcceptors,
+    shard::WaitingAcceptors,
     telemetry::{AcceptCells, AcceptError, LogLimit, RejectReason},
 };
 
@@ -51,7 +51,7 @@ pub(crate) trait Place: 'static {
     /// Called after each batch.
     fn flush(&self) {}
 
-    /// Whether connections wait that could not be passed on yet.
+    /// Whether nothing more should be accepted for now.
     fn is_behind(&self) -> bool {
         false
     }
@@ -59,14 +59,17 @@ pub(crate) trait Place: 'static {
     /// The proxy drains: connections that are here should end as soon as they can.
     fn drain(&self) {}
 
-    /// Waits until more connections can be taken.
+    /// Waits until more should be accepted.
     async fn room(&self) {}
+
+    /// Waits until what could not be passed on at once has been.
+    async fn settle(&self) {}
 }
 
 /// The entrances of one thread.
 pub(crate) struct Entrances<P> {
     place: Rc<P>,
-    starved: Arc<StarvedAcceptors>,
+    starved: Arc<WaitingAcceptors>,
     open: RefCell<HashMap<ListenerId, Open>>,
 }
 
@@ -82,7 +85,7 @@ struct Door {
 }
 
 impl<P: Place> Entrances<P> {
-    pub(crate) fn new(place: Rc<P>, starved: Arc<StarvedAcceptors>) -> Entrances<P> {
+    pub(crate) fn new(place: Rc<P>, starved: Arc<WaitingAcceptors>) -> Entrances<P> {
         Entrances { place, starved, open: RefCell::default() }
     }
 
@@ -127,7 +130,7 @@ impl<P: Place> Entrances<P> {
         }
         self.place.flush();
         // Nobody else places what still waits once the last listener is closed.
-        let _ = timeout(LAST_ROOM, self.place.room()).await;
+        let _ = timeout(LAST_ROOM, self.place.settle()).await;
     }
 }
 
@@ -221,7 +224,7 @@ fn remedy(reason: RejectReason) -> &'static str {
 }
 
 /// Accepts until it is cancelled.
-async fn accept<P: Place>(door: Rc<Door>, place: Rc<P>, starved: Arc<StarvedAcceptors>) {
+async fn accept<P: Place>(door: Rc<Door>, place: Rc<P>, starved: Arc<WaitingAcceptors>) {
     let cells = &door.entrance.cells;
     let mut pause = Pause::default();
     let _accepting = SaysAccepting::new(cells);
@@ -297,7 +300,7 @@ impl Pause {
     const MIN: Duration = Duration::from_millis(10);
     const MAX: Duration = Duration::from_secs(1);
 
-    async fn wait(&mut self, starved: &StarvedAcceptors) {
+    async fn wait(&mut self, starved: &WaitingAcceptors) {
         let mut timer = pin!(sleep(self.next));
         let mut waiting = false;
         let fired = poll_fn(|cx| {

@@ -1,9 +1,9 @@
 //! How busy guest shards are: the CPU time of their threads, read on the first acceptor.
 //!
-//! *In:* the threads' clocks, every 50 ms while there are connections or a share goes down. *Out:*
-//! the busy shares in the loads, and the seconds in the metrics. *Never:* asks anything of the
-//! guest, so a shard that is stuck is seen to be busy; and never wakes an acceptor of a proxy that
-//! does nothing.
+//! *In:* the threads' clocks, every 50 ms while there are connections or a share goes down, every
+//! 500 ms where there is one shard. *Out:* the busy shares in the loads, and the seconds in the
+//! metrics. *Never:* asks anything of the guest, so a shard that is stuck is seen to be busy; and
+//! never wakes an acceptor of a proxy that does nothing.
 
 use std::{
     cell::Cell,
@@ -19,6 +19,9 @@ use crate::{
     shard::{BusyShare, PERIOD, Remote, Shared},
     sys::thread_clock::ThreadClock,
 };
+
+/// Where there is one shard, nobody chooses by how busy it is, and metrics are read now and then.
+const FOR_METRICS: u64 = 10 * PERIOD;
 
 /// Tells that connections were placed.
 #[derive(Clone, Default)]
@@ -63,13 +66,14 @@ pub(super) async fn watch(shards: Arc<[Arc<Remote>]>, shared: Arc<Shared>, place
     if guests.is_empty() {
         return;
     }
+    let every = Duration::from_nanos(if shards.len() > 1 { PERIOD } else { FOR_METRICS });
     let mut began = Instant::now();
     loop {
         let idle = guests.iter().all(|guest| guest.share.permille() == 0);
         if idle && shared.loads.total() == 0 {
             placed.wait().await;
         }
-        sleep(Duration::from_nanos(PERIOD)).await;
+        sleep(every).await;
         let period = began.elapsed();
         began += period;
         for guest in &mut guests {

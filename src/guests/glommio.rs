@@ -156,7 +156,7 @@ where
     while let Some(connection) = inbox.receive().await {
         let connection = connection.map(into_stream);
         let service = Rc::clone(&service);
-        spawn_local(serving.task(async move { service(connection).await })).detach();
+        spawn_local(serving.task_until_cut(async move { service(connection).await })).detach();
     }
 }
 

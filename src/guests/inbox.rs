@@ -87,10 +87,13 @@ impl Inbox {
         poll_fn(|cx| self.poll_receive(cx)).await
     }
 
-    /// As [`receive`](Self::receive), for futures that are written out. Every now and then it is
-    /// `Pending` with connections waiting, and wakes at once, so that other tasks get their turn.
+    /// As [`receive`](Self::receive), for futures that are written out. After some connections in a
+    /// row it is `Pending` once and wakes at once, so that other tasks get their turn.
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Balanced<OwnedFd>>> {
-        if self.in_a_row >= IN_A_ROW {
+        // The end of a short row, too: to find nothing lets the acceptor go on, and the longer it
+        // has waited, the more connections it brings for one wake-up.
+        let ended = self.in_a_row > 0 && self.remote.inbox.is_taken();
+        if ended || self.in_a_row >= IN_A_ROW {
             self.in_a_row = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;

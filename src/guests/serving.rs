@@ -35,18 +35,14 @@ impl Serving {
         Serving { shard, tasks: Rc::default() }
     }
 
-    /// The task of a connection: `serve` until it is done, panics, or is cut at the end of a drain.
+    /// The task of a connection: `serve` until it is done or panics.
     pub(super) fn task<F: Future>(&self, serve: F) -> impl Future<Output = ()> + use<F> {
         self.tasks.set(self.tasks.get() + 1);
         let (task, shard) = (Task(Rc::clone(&self.tasks)), self.shard.clone());
         async move {
             let _task = task;
             let mut serve = pin!(serve);
-            let mut cut = pin!(shard.cut_begun());
             poll_fn(|cx| {
-                if cut.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
                 // What the future holds is not polled again, only dropped.
                 match catch_unwind(AssertUnwindSafe(|| serve.as_mut().poll(cx))) {
                     Ok(polled) => polled.map(drop),
@@ -62,6 +58,22 @@ impl Serving {
             })
             .await;
         }
+    }
+
+    /// As [`task`](Self::task), for an executor that forgets its tasks when it ends: `serve` ends
+    /// with the shard, if not before.
+    #[cfg(feature = "glommio")]
+    pub(super) fn task_until_cut<F: Future>(&self, serve: F) -> impl Future<Output = ()> + use<F> {
+        let shard = self.shard.clone();
+        self.task(async move {
+            let mut serve = pin!(serve);
+            let mut cut = pin!(shard.cut_begun());
+            poll_fn(|cx| match cut.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => serve.as_mut().poll(cx).map(drop),
+            })
+            .await;
+        })
     }
 
     /// How many there are.

@@ -25,6 +25,7 @@
 use std::{
     io::{self, IoSlice},
     os::fd::OwnedFd,
+    panic::resume_unwind,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -88,7 +89,7 @@ struct Runtime<F>(F);
 impl<F, A> RunGuest for Runtime<F>
 where
     F: Fn(Inbox) -> A + Send + Sync,
-    A: Future<Output = ()>,
+    A: Future<Output = ()> + 'static,
 {
     fn run(&self, start: Start) -> Result<(), Error> {
         let runtime = runtime::Builder::new_current_thread()
@@ -97,8 +98,12 @@ where
             .map_err(Error::system("making a tokio runtime"))?;
         let tasks = LocalSet::new();
         let inbox = start.inbox()?;
-        // The service is made inside of the runtime, which it may need.
-        tasks.block_on(&runtime, async { (self.0)(inbox).await });
+        // The service is made inside of the runtime, which it may need. What is blocked on is polled
+        // whenever any task is woken, so what asks the inbox is a task, too.
+        let accepted = tasks.block_on(&runtime, async { spawn_local((self.0)(inbox)).await });
+        if let Some(panic) = accepted.err().and_then(|ended| ended.try_into_panic().ok()) {
+            resume_unwind(panic);
+        }
         drop(tasks);
         runtime.shutdown_timeout(BLOCKING_TASKS);
         Ok(())

@@ -282,9 +282,10 @@ impl<K> Builder<K> {
             loads: Loads::new(shard_count),
             registry,
             starved_acceptors: Default::default(),
+            acceptors_ahead: Default::default(),
         });
         let shards: Arc<[Arc<shard::Remote>]> =
-            (0..shard_count).map(|index| Arc::new(shard::Remote::new(index))).collect();
+            (0..shard_count).map(|index| Arc::new(shard::Remote::new(index, &shared))).collect();
         let acceptor_count = if settings.kernel { 0 } else { self.acceptors };
         let acceptors: Vec<_> =
             (0..acceptor_count).map(|_| Arc::new(Mailbox::new(usize::MAX))).collect();
@@ -389,15 +390,15 @@ struct StartAcceptor {
 }
 
 impl StartAcceptor {
-    fn make(&self) -> Option<Acceptor> {
+    fn make(&self, own_thread: bool) -> Option<Acceptor> {
         let Running { shards, shared, .. } = &*self.running;
-        Acceptor::new(self.index, Arc::clone(shards), Arc::clone(shared))
+        Acceptor::new(self.index, Arc::clone(shards), Arc::clone(shared), own_thread)
     }
 
     fn on_shard(self, shard: &shard::Remote) {
         let commands = self.running.acceptors[self.index].receiver();
         let start = move || {
-            if let Some(acceptor) = self.make() {
+            if let Some(acceptor) = self.make(false) {
                 let cells = self.running.shared.registry.acceptor(self.index);
                 Executor::current().observe_turns(Box::new(AcceptorTurns(cells)));
                 spawn(acceptor.run(commands)).detach();
@@ -413,7 +414,7 @@ impl StartAcceptor {
             let Some(executor) = seat.executor(false) else { return };
             let cells = self.running.shared.registry.acceptor(self.index);
             executor.observe_turns(Box::new(AcceptorTurns(cells)));
-            if let Some(acceptor) = self.make() {
+            if let Some(acceptor) = self.make(true) {
                 // The thread holds nothing that keeps the proxy alive.
                 drop(self);
                 drop(seat);

@@ -3,6 +3,8 @@
 //! Pushing and waking are two steps, so that a batch wakes once: whoever pushes calls
 //! [`Mailbox::wake`] after the last item. The wake-up is a [`Waker`]'s, so it finds its way to any
 //! executor: to a shard of ours it is a ring message, or nothing at all while that is awake.
+//!
+//! A producer can wait, too, until the receiver has taken everything and looks for more.
 
 use std::{
     collections::VecDeque,
@@ -12,17 +14,27 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::inbox::{Inbox, Refused};
+use super::{
+    inbox::{Inbox, Refused},
+    waiting_acceptors::WaitingAcceptors,
+};
 use crate::sync::{Mutex, lock};
 
 pub(crate) struct Mailbox<T> {
     inbox: Inbox<T>,
     waker: Mutex<Option<Waker>>,
+    /// Told whenever the receiver finds nothing.
+    producers: Arc<WaitingAcceptors>,
 }
 
 impl<T> Mailbox<T> {
     pub(crate) fn new(capacity: usize) -> Mailbox<T> {
-        Mailbox { inbox: Inbox::new(capacity), waker: Mutex::new(None) }
+        Mailbox::telling(capacity, Arc::default())
+    }
+
+    /// A mailbox whose producers may wait until the receiver looks for more.
+    pub(crate) fn telling(capacity: usize, producers: Arc<WaitingAcceptors>) -> Mailbox<T> {
+        Mailbox { inbox: Inbox::new(capacity), waker: Mutex::new(None), producers }
     }
 
     /// Adds an item; [`wake`](Self::wake) after the last one of a batch.
@@ -74,7 +86,16 @@ impl<T> Mailbox<T> {
         }
         // Registered before the second look, so that what is pushed after it wakes.
         *lock(&self.waker) = Some(cx.waker().clone());
-        take().map_or(Poll::Pending, Poll::Ready)
+        if let Some(taken) = take() {
+            return Poll::Ready(taken);
+        }
+        self.producers.wake();
+        Poll::Pending
+    }
+
+    /// Whether nothing waits here: the receiver has taken it, or is gone.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.inbox.is_empty()
     }
 
     /// The end of a mailbox that its thread holds, if it is to close when that goes.
@@ -86,6 +107,7 @@ impl<T> Mailbox<T> {
     pub(crate) fn close(&self) -> VecDeque<T> {
         let left = self.inbox.close();
         drop(lock(&self.waker).take());
+        self.producers.wake();
         left
     }
 }
@@ -105,5 +127,117 @@ impl<T> Deref for Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         drop(self.0.close());
+    }
+}
+
+#[cfg(test)]
+mod flags {
+    use std::{
+        sync::{Arc, atomic::AtomicBool, atomic::Ordering::SeqCst},
+        task::{Wake, Waker},
+    };
+
+    /// Whether a waker was called.
+    #[derive(Default)]
+    pub(super) struct Flag(AtomicBool);
+
+    impl Flag {
+        pub(super) fn new() -> (Arc<Flag>, Waker) {
+            let flag = Arc::<Flag>::default();
+            (Arc::clone(&flag), Waker::from(flag))
+        }
+
+        pub(super) fn take(&self) -> bool {
+            self.0.swap(false, SeqCst)
+        }
+    }
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{flags::Flag, *};
+
+    #[test]
+    fn producers_are_told_when_the_receiver_looks_for_more() {
+        let producers = Arc::<WaitingAcceptors>::default();
+        let mailbox = Mailbox::telling(8, Arc::clone(&producers));
+        let cx = Context::from_waker(Waker::noop());
+        let [(one, one_waker), (other, other_waker)] = [(); 2].map(|()| Flag::new());
+        for item in 0..2 {
+            mailbox.push(item).unwrap();
+        }
+        for waker in [&one_waker, &other_waker, &one_waker] {
+            producers.wait(waker);
+        }
+        for item in 0..2 {
+            assert!(!mailbox.is_taken());
+            assert_eq!(mailbox.poll_pop(&cx), Poll::Ready(item));
+            assert!(!one.take(), "it has not looked whether there is more");
+        }
+        assert!(mailbox.is_taken());
+        assert!(mailbox.poll_pop(&cx).is_pending());
+        assert!(one.take() && other.take());
+        assert!(mailbox.poll_pop(&cx).is_pending());
+        assert!(!one.take() && !other.take(), "once");
+    }
+
+    #[test]
+    fn producers_are_told_that_nothing_will_be_taken_any_more() {
+        let producers = Arc::<WaitingAcceptors>::default();
+        let mailbox = Mailbox::telling(8, Arc::clone(&producers));
+        let (producer, waker) = Flag::new();
+        mailbox.push(()).unwrap();
+        producers.wait(&waker);
+        assert_eq!(mailbox.close().len(), 1);
+        assert!(producer.take() && mailbox.is_taken());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::{flags::Flag, *};
+    use loom::thread;
+
+    #[test]
+    fn a_producer_that_waits_is_woken() {
+        loom::model(|| {
+            let producers = Arc::<WaitingAcceptors>::default();
+            let mailbox = Arc::new(Mailbox::telling(1, Arc::clone(&producers)));
+            mailbox.push(()).unwrap();
+            let receiver = {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || {
+                    let cx = Context::from_waker(Waker::noop());
+                    assert!(mailbox.poll_pop(&cx).is_ready());
+                    assert!(mailbox.poll_pop(&cx).is_pending());
+                })
+            };
+            let (woken, waker) = Flag::new();
+            producers.wait(&waker);
+            let taken = mailbox.is_taken();
+            receiver.join().unwrap();
+            assert!(taken || woken.take());
+        });
+    }
+
+    #[test]
+    fn a_receiver_that_waits_is_woken() {
+        loom::model(|| {
+            let mailbox = Arc::new(Mailbox::new(1));
+            let producer = {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || mailbox.send(()).unwrap())
+            };
+            let (woken, waker) = Flag::new();
+            let popped = mailbox.poll_pop(&Context::from_waker(&waker));
+            producer.join().unwrap();
+            assert!(popped.is_ready() || woken.take());
+        });
     }
 }

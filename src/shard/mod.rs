@@ -16,6 +16,7 @@ mod mailbox;
 mod tally;
 pub(crate) mod thread;
 mod turns;
+mod waiting_acceptors;
 
 use std::{
     any::{Any, TypeId},
@@ -24,11 +25,7 @@ use std::{
     fmt,
     os::fd::OwnedFd,
     rc::Rc,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    task::Waker,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -38,6 +35,7 @@ pub(crate) use self::{
     arrivals::{Arrivals, Arrived},
     busy::{BusyShare, PERIOD},
     mailbox::{Mailbox, Receiver},
+    waiting_acceptors::WaitingAcceptors,
 };
 pub use self::{
     balanced::{Balanced, Carried},
@@ -76,10 +74,10 @@ impl Remote {
     /// Connections that may wait in an inbox; a shard that is this far behind gets no more.
     const INBOX: usize = 1024;
 
-    pub(crate) fn new(index: usize) -> Remote {
+    pub(crate) fn new(index: usize, shared: &Shared) -> Remote {
         Remote {
             index,
-            inbox: Mailbox::new(Remote::INBOX),
+            inbox: Mailbox::telling(Remote::INBOX, Arc::clone(&shared.acceptors_ahead)),
             control: Mailbox::new(usize::MAX),
             clock: OnceLock::new(),
         }
@@ -91,36 +89,10 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) loads: Loads,
     pub(crate) table: ArcSwap<Table>,
-    /// Set while an acceptor waits for descriptors or memory to be freed.
-    pub(crate) starved_acceptors: Arc<StarvedAcceptors>,
-}
-
-/// Acceptors that wait until a connection is closed somewhere.
-#[derive(Default)]
-#[repr(align(128))]
-pub(crate) struct StarvedAcceptors {
-    waiting: AtomicBool,
-    wakers: crate::sync::Mutex<Vec<Waker>>,
-}
-
-impl StarvedAcceptors {
-    pub(crate) fn wait(&self, waker: &Waker) {
-        let mut wakers = crate::sync::lock(&self.wakers);
-        // One that waited in vain, until its time was up, is still here.
-        if !wakers.iter().any(|waiting| waiting.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
-        drop(wakers);
-        self.waiting.store(true, std::sync::atomic::Ordering::SeqCst);
-    }
-
-    /// A connection was closed. One load of a line that hardly ever changes.
-    fn closed(&self) {
-        if self.waiting.load(Relaxed) && self.waiting.swap(false, Relaxed) {
-            let wakers = std::mem::take(&mut *crate::sync::lock(&self.wakers));
-            wakers.into_iter().for_each(Waker::wake);
-        }
-    }
+    /// Those that wait for descriptors or memory: until a connection is closed.
+    pub(crate) starved_acceptors: Arc<WaitingAcceptors>,
+    /// Those that every shard is behind: until one looks for more connections.
+    pub(crate) acceptors_ahead: Arc<WaitingAcceptors>,
 }
 
 /// A shard, as the code that runs on it sees it.
@@ -248,7 +220,7 @@ impl Shard {
     }
 
     /// Waits until connections are being cut, or their shard has died.
-    #[cfg(any(feature = "tokio", feature = "glommio"))]
+    #[cfg(feature = "glommio")]
     pub(crate) async fn cut_begun(&self) {
         self.inner.cut.begun().await;
     }

@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use super::{Arrived, StarvedAcceptors};
+use super::{Arrived, WaitingAcceptors};
 use crate::{
     listener::LimitGuard,
     telemetry::{CloseReason, ListenerCells},
@@ -25,11 +25,11 @@ use crate::{
 /// What connections need of their shard when they end, from any thread.
 pub(super) struct Home {
     cutting: AtomicBool,
-    starved_acceptors: Arc<StarvedAcceptors>,
+    starved_acceptors: Arc<WaitingAcceptors>,
 }
 
 impl Home {
-    pub(super) fn new(starved_acceptors: Arc<StarvedAcceptors>) -> Home {
+    pub(super) fn new(starved_acceptors: Arc<WaitingAcceptors>) -> Home {
         Home { cutting: AtomicBool::new(false), starved_acceptors }
     }
 
@@ -42,7 +42,7 @@ impl Home {
     }
 
     pub(super) fn connection_closed(&self) {
-        self.starved_acceptors.closed();
+        self.starved_acceptors.wake();
     }
 }
 

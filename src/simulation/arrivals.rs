@@ -40,6 +40,7 @@ pub(super) fn serve(world: &World, listener: &Listener) -> Arc<Shared> {
         loads: Loads::new(1),
         registry: Arc::new(Registry::new(1)),
         starved_acceptors: Default::default(),
+        acceptors_ahead: Default::default(),
     });
     let shard = Shard::new(0, None, Arc::clone(&shared));
     let arrivals = Arrivals::new(shard);

@@ -7,10 +7,12 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, mpsc},
     task::Poll,
+    thread,
+    time::Duration,
 };
 
 use evenkeel::{
-    Error, Proxy,
+    Drain, Error, Proxy,
     guests::{Inbox, Shards},
     shard::Balanced,
 };
@@ -20,7 +22,7 @@ use rustix::{
     net::{RecvFlags, recv},
 };
 
-use crate::stage::{Config, Running, eventually, every_guest, whence};
+use crate::stage::{Config, Running, eventually, every_guest, has_ended, whence};
 
 every_guest!(start);
 
@@ -164,12 +166,56 @@ fn an_inbox_that_is_dropped_leaves_its_connections_to_the_others() {
 }
 
 #[test]
+fn what_the_only_shard_has_not_taken_stays_in_the_kernels_queue() {
+    let (running, lazy) = with_a_lazy_shard(1);
+    let mut clients = vec![running.connect()];
+    running.until_loads_are(&[1]);
+    clients.extend((1..500).map(|_| running.connect()));
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(running.loads(), [1]);
+    lazy.0.send(Lazily::Serve).unwrap();
+    assert!(clients.iter_mut().all(is_greeted));
+    assert_eq!(running.loads(), [500]);
+}
+
+#[test]
+fn a_drain_takes_what_the_only_shard_has_not() {
+    let (running, lazy) = with_a_lazy_shard(1);
+    let mut clients: Vec<_> = (0..100).map(|_| running.connect()).collect();
+    let serve = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        lazy.0.send(Lazily::Serve).unwrap();
+        assert!(clients.iter_mut().all(is_greeted));
+    });
+    let drained = running.proxy.drain(Drain::within(Duration::from_millis(500)));
+    assert_eq!((drained.open, drained.cut), (100, 100), "they are served, and stay");
+    serve.join().unwrap();
+}
+
+#[test]
+fn no_client_waits_for_the_only_shard_once_that_is_gone() {
+    for lazily in [Lazily::Leave, Lazily::Panic] {
+        let (running, lazy) = with_a_lazy_shard(1);
+        let mut clients: Vec<_> = (0..100).map(|_| running.connect()).collect();
+        eventually("some are handed over", || running.loads()[0] > 0);
+        lazy.0.send(lazily).unwrap();
+        assert!(clients.iter_mut().all(has_ended));
+        running.until_loads_are(&[0]);
+        assert!(has_ended(&mut running.connect()));
+    }
+}
+
+#[test]
 fn one_ring_of_the_doorbell_stands_for_many_connections() {
     let (inboxes, inbox) = mpsc::channel();
     let done = Arc::new(Mutex::new(()));
     let until = Arc::clone(&done);
     let hold = done.lock().unwrap();
     let start = move |mut inbox: Inbox| {
+        // While another shard takes what it is given, this one is given more than it has taken.
+        if inbox.shard().index() != 0 {
+            return greet(&mut inbox);
+        }
         let mut received = Vec::new();
         assert!(inbox.try_receive().is_pending());
         while received.len() < 10 {
@@ -185,13 +231,14 @@ fn one_ring_of_the_doorbell_stands_for_many_connections() {
             drop(until.lock());
         }
     };
-    let proxy = Config::shards(1).builder(Shards::builder()).start(start).unwrap();
+    let proxy = Config::shards(2).builder(Shards::builder()).start(start).unwrap();
     let address = proxy.local_addr("front").unwrap();
-    let first = TcpStream::connect(address).unwrap();
+    let running = Running { proxy, address };
+    let first: Vec<_> = (0..2).map(|_| running.connect()).collect();
     assert_eq!(inbox.recv().unwrap().0, 1);
     // These come while it looks elsewhere.
-    let others: Vec<_> = (0..9).map(|_| TcpStream::connect(address).unwrap()).collect();
-    eventually("they are handed over", || proxy.shards()[0].connections == 10);
+    let others: Vec<_> = (0..18).map(|_| running.connect()).collect();
+    running.until_loads_are(&[10, 10]);
     drop(hold);
     let (received, _) = inbox.recv().unwrap();
     assert_eq!(received, 10, "at once");
