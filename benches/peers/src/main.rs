@@ -15,6 +15,7 @@
 //! [`exchange`], [`load`] and [`origin`] (the two ends), [`ring`] (the kernel), [`statistics`],
 //! [`report`].
 
+mod credentials;
 mod exchange;
 mod load;
 mod machine;

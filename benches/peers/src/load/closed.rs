@@ -65,7 +65,7 @@ pub(crate) fn run<T>(
 }
 
 impl Load {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { requests: 0, bytes: 0, elapsed: Duration::ZERO, latency: histogram() }
     }
 }
