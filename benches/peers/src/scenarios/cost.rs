@@ -25,17 +25,17 @@ const PAIRS: &[&str] = &["evenkeel", "nginx", "haproxy", "envoy"];
 const HANDSHAKES: &[&str] = &["evenkeel", "evenkeel-post-quantum", "nginx", "haproxy", "envoy"];
 
 /// One run of one peer.
-struct Run {
+pub(super) struct Run {
     /// CPU time of a request in µs, of a body in ms.
-    cost: f64,
+    pub(super) cost: f64,
     /// The part of it in user space.
     user: f64,
     /// Requests or bodies a second.
-    rate: f64,
+    pub(super) rate: f64,
     /// CPU time over time: less than the CPUs where something else is the limit.
     busy: f64,
     /// 50th, 99th and 99.9th percentile, µs.
-    latency: [f64; 3],
+    pub(super) latency: [f64; 3],
     /// Anonymous memory in the end, MiB.
     memory: f64,
     /// Of peers on a ring: completions reaped for each `io_uring_enter`, over their whole life.
@@ -44,12 +44,12 @@ struct Run {
     probed: Option<Probed>,
 }
 
-struct Plan {
-    job: Job,
-    placement: Placement,
-    workload: Workload,
+pub(super) struct Plan {
+    pub(super) job: Job,
+    pub(super) placement: Placement,
+    pub(super) workload: Workload,
     idle: usize,
-    duration: Duration,
+    pub(super) duration: Duration,
     /// Two in a row, rather than one.
     pair: Option<Pair>,
     /// Each connection is one handshake and one request.
@@ -82,9 +82,11 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
 }
 
 impl Plan {
-    fn new(scenario: Scenario, workers: usize, bench: &Bench) -> io::Result<Self> {
+    pub(super) fn new(scenario: Scenario, workers: usize, bench: &Bench) -> io::Result<Self> {
         let (protocol, exchange, connections, idle) = match scenario {
-            Scenario::HttpKeepAlive | Scenario::MtlsPair => (Protocol::Http, Exchange::HTTP, 64, 0),
+            Scenario::HttpKeepAlive | Scenario::MtlsPair | Scenario::ScalingHttp => {
+                (Protocol::Http, Exchange::HTTP, 64, 0)
+            }
             Scenario::HttpNewConnection => (Protocol::Http, Exchange::HTTP_LAST, 64, 0),
             Scenario::HandshakesFull | Scenario::HandshakesResumed => {
                 (Protocol::Http, Exchange::HTTP_LAST, 16, 0)
@@ -166,7 +168,7 @@ impl Plan {
     }
 }
 
-fn measure(peer: &Peer, plan: &Plan, bench: &Bench) -> io::Result<Run> {
+pub(super) fn measure(peer: &Peer, plan: &Plan, bench: &Bench) -> io::Result<Run> {
     let proxies = plan.start(peer)?;
     let pids: Vec<u32> = proxies.iter().flat_map(|running| running.pids.clone()).collect();
     let proxy = proxies[0].addresses[0];

@@ -1,7 +1,7 @@
 //! What is measured. Each scenario takes a [`Bench`] and gives a [`Section`] of the report.
 //!
 //! [`cost`] is the CPU time of a request or handshake under full load, of one proxy or a [`pair`],
-//! [`latency`] what requests wait at fixed
+//! [`scaling`] the same with more and more workers, [`latency`] what requests wait at fixed
 //! rates, [`memory`] what a connection costs that says nothing, [`evenness`] how connections lie on
 //! workers, [`skew`] what it costs when they lie badly.
 
@@ -10,6 +10,7 @@ mod evenness;
 mod latency;
 mod memory;
 mod pair;
+mod scaling;
 mod skew;
 
 use std::io;
@@ -34,6 +35,8 @@ pub(crate) enum Scenario {
     MtlsPair,
     HandshakesFull,
     HandshakesResumed,
+    ScalingHttp,
+    ScalingRelay,
     LatencyHttp,
     LatencyRelay,
     MemoryRelay,
@@ -45,7 +48,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::HttpKeepAlive,
         Self::HttpNewConnection,
         Self::RelaySmall,
@@ -55,6 +58,8 @@ impl Scenario {
         Self::MtlsPair,
         Self::HandshakesFull,
         Self::HandshakesResumed,
+        Self::ScalingHttp,
+        Self::ScalingRelay,
         Self::LatencyHttp,
         Self::LatencyRelay,
         Self::MemoryRelay,
@@ -76,6 +81,8 @@ impl Scenario {
             Self::MtlsPair => "mtls-pair",
             Self::HandshakesFull => "handshakes-full",
             Self::HandshakesResumed => "handshakes-resumed",
+            Self::ScalingHttp => "scaling-http",
+            Self::ScalingRelay => "scaling-relay",
             Self::LatencyHttp => "latency-http",
             Self::LatencyRelay => "latency-relay",
             Self::MemoryRelay => "memory-relay",
@@ -104,6 +111,10 @@ impl Scenario {
             }
             Self::HandshakesFull => "TLS 1.3 handshakes, each for one HTTP request",
             Self::HandshakesResumed => "resumed TLS 1.3 handshakes, each for one HTTP request",
+            Self::ScalingHttp => {
+                "HTTP requests on keep-alive connections, with more and more workers"
+            }
+            Self::ScalingRelay => "byte relay, small messages, with more and more workers",
             Self::LatencyHttp => "HTTP latency at fixed rates, open loop",
             Self::LatencyRelay => "relay latency at fixed rates, open loop",
             Self::MemoryRelay => "memory of an idle relayed connection",
@@ -128,6 +139,7 @@ impl Scenario {
             | Self::MtlsPair
             | Self::HandshakesFull
             | Self::HandshakesResumed => cost::run(self, bench),
+            Self::ScalingHttp | Self::ScalingRelay => scaling::run(self, bench),
             Self::LatencyHttp => latency::run(self, Protocol::Http, bench),
             Self::LatencyRelay => latency::run(self, Protocol::Relay, bench),
             Self::MemoryRelay => memory::run(self, Protocol::Relay, bench),
