@@ -39,6 +39,7 @@ use std::process::ExitCode;
 
 use options::Command;
 use origin::Speech;
+use report::Section;
 use scenarios::{Bench, Scenario};
 
 /// Descriptors that all scenarios but those of memory do with.
@@ -81,6 +82,7 @@ fn measure(scenarios: &[Scenario], mut bench: Bench) -> io::Result<()> {
             }
             Err(error) => {
                 eprintln!("{}: {error}", scenario.name());
+                sections.push(Section::without_result(scenario, &error));
                 failed.push(scenario.name());
             }
         }

@@ -5,7 +5,7 @@
 //! are programs with the configurations in `config/`.
 
 mod config;
-mod envoy;
+pub(crate) mod envoy;
 mod running;
 
 use std::fs::File;

@@ -63,7 +63,10 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
     let plan = Plan::new(scenario, workers, bench)?;
     let (usual, rounds) = match scenario {
         Scenario::MtlsPair => (PAIRS, bench.rounds(3, 20)),
-        Scenario::HandshakesFull | Scenario::HandshakesResumed => (HANDSHAKES, bench.rounds(3, 10)),
+        Scenario::HandshakesFull | Scenario::HandshakesResumed => (HANDSHAKES, bench.rounds(3, 8)),
+        // Where peers are far apart, fewer rounds tell.
+        Scenario::RelayNewConnection | Scenario::RelayIdleActive => (RELAYS, bench.rounds(3, 12)),
+        Scenario::RelayBulk => (RELAYS, bench.rounds(3, 10)),
         _ if plan.job.protocol == Protocol::Http => (PROXIES, bench.rounds(3, 20)),
         _ => (RELAYS, bench.rounds(3, 20)),
     };
@@ -101,7 +104,7 @@ impl Plan {
             placement: bench.placement(workers),
             workload: Workload { connections: bench.connections.unwrap_or(connections), exchange },
             idle,
-            duration: bench.duration(Duration::from_millis(500), Duration::from_secs(1)),
+            duration: bench.duration(Duration::from_millis(500), Duration::from_millis(700)),
             pair: None,
             handshake: None,
             _credentials: None,
