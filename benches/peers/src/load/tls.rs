@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ pub(crate) struct Handshake {
 /// Loads `proxy` with handshakes for `duration`, and calls `sample` at both ends of that time.
 ///
 /// # Errors
-/// A connection failed, a handshake was not of the kind that was asked for, nothing at all came
+/// A connection failed, a handshake was not of the kind that was asked for, next to nothing came
 /// through, or a sample failed.
 pub(crate) fn run<T>(
     proxy: SocketAddr,
@@ -59,16 +59,22 @@ pub(crate) fn run<T>(
     duration: Duration,
     mut sample: impl FnMut() -> io::Result<T>,
 ) -> io::Result<(Load, T, T)> {
-    let stage = AtomicU8::new(WARMING_UP);
+    let (stage, done) = (AtomicU8::new(WARMING_UP), AtomicU64::new(0));
+    let enough = 2 * clients as u64;
     let (sampled, counted) = thread::scope(|scope| {
-        let clients: Vec<_> =
-            (0..clients).map(|_| scope.spawn(|| keep_on(proxy, handshake, &stage))).collect();
+        let clients: Vec<_> = (0..clients)
+            .map(|_| scope.spawn(|| keep_on(proxy, handshake, &stage, &done)))
+            .collect();
         let mut measure = || {
             thread::sleep(WARM_UP);
             let before = sample()?;
             let started = Instant::now();
             stage.store(COUNTING, Ordering::Relaxed);
             thread::sleep(duration);
+            // On a busy machine a short run may have had no CPU.
+            while done.load(Ordering::Relaxed) < enough && started.elapsed() < PATIENCE {
+                thread::sleep(WARM_UP);
+            }
             let after = sample()?;
             Ok((before, after, started.elapsed()))
         };
@@ -86,8 +92,11 @@ pub(crate) fn run<T>(
     }
     let (before, after, elapsed) = sampled?;
     (load.requests, load.elapsed) = (load.latency.len(), elapsed);
-    if load.requests == 0 {
-        return Err(io::Error::new(io::ErrorKind::TimedOut, "not one handshake came to an end"));
+    if load.requests < enough {
+        return Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "next to no handshakes came to an end",
+        ));
     }
     Ok((load, before, after))
 }
@@ -97,6 +106,7 @@ fn keep_on(
     proxy: SocketAddr,
     handshake: Handshake,
     stage: &AtomicU8,
+    done: &AtomicU64,
 ) -> io::Result<Histogram<u64>> {
     let client = Client::new(handshake, None)?;
     let wanted = if handshake.resumed { HandshakeKind::Resumed } else { HandshakeKind::Full };
@@ -108,7 +118,10 @@ fn keep_on(
             COUNTING if kind != wanted => {
                 return Err(io::Error::other(format!("a handshake was {kind:?}, not {wanted:?}")));
             }
-            COUNTING => record(&mut latency, started.elapsed()),
+            COUNTING => {
+                record(&mut latency, started.elapsed());
+                done.fetch_add(1, Ordering::Relaxed);
+            }
             OVER => return Ok(latency),
             _ => {}
         }

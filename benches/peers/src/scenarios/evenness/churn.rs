@@ -121,7 +121,7 @@ fn measure(
     let idle = owners.run_times()?;
     let started = Instant::now();
     let mut next_open = started;
-    while started.elapsed() < duration {
+    while spreads.is_empty() || started.elapsed() < duration {
         let next_end = ends.peek().map(|&Reverse((end, _))| end);
         let next = next_end.map_or(next_open, |end: Instant| end.min(next_open));
         thread::sleep(next.saturating_duration_since(Instant::now()));
