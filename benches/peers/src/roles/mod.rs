@@ -114,7 +114,7 @@ impl Role {
         !matches!(self, Self::BareRing) && !self.is_evenkeel()
     }
 
-    fn is_guest(self) -> bool {
+    pub(crate) fn is_guest(self) -> bool {
         matches!(self, Self::TokioGuest | Self::GlommioGuest)
     }
 
