@@ -12,8 +12,10 @@
 //! ```
 //!
 //! Reading order: [`scenarios`] (what is measured), [`peers`] and [`roles`] (the proxies),
-//! [`exchange`], [`load`] and [`origin`] (the two ends), [`ring`] (the kernel), [`statistics`],
-//! [`report`].
+//! [`credentials`], [`exchange`], [`load`] and [`origin`] (the two ends), [`ring`] (the kernel),
+//! [`statistics`], [`report`].
+//!
+//! `all` takes some 40 minutes on two CPUs, which should have nothing else to do.
 
 mod credentials;
 mod exchange;

@@ -183,3 +183,50 @@ fn lines(addresses: &[SocketAddr], line: impl Fn(SocketAddr) -> String) -> Strin
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_value_begin_where_the_first_does() {
+        let filled =
+            fill("a:\n  - {b}\n    {c}\n", &[("b", "x\ny\n".into()), ("c", String::new())]);
+        assert_eq!(filled, "a:\n  - x\n    y\n    \n");
+    }
+
+    #[test]
+    fn nothing_is_left_to_fill_in_and_tls_is_where_it_was_asked_for() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        for side in [Side::Clients, Side::MutualClients, Side::Upstream] {
+            let job = Job {
+                protocol: Protocol::Http,
+                listen: vec![address],
+                redirected_to: None,
+                upstream: address,
+                workers: 1,
+                filter_micros: 0,
+                tls: Some(crate::peers::Tls { side, credentials: "/certificates".into() }),
+                access_log: Some("/log".into()),
+            };
+            let directory = Path::new("/directory");
+            for config in [nginx(&job, false, directory), haproxy(&job), envoy(&job, false)] {
+                let of = |file: &str| config.contains(&format!("/certificates/{file}"));
+                let wanted = [
+                    side != Side::Upstream,
+                    side == Side::Upstream,
+                    // Of Envoy's listeners it is the requirement that makes the difference.
+                    side != Side::Clients || config.contains("require_client_certificate: false"),
+                ];
+                assert_eq!(
+                    [of("server.pem"), of("client.pem"), of("authority.pem")],
+                    wanted,
+                    "{config}"
+                );
+                for name in ["credentials", "access_log", "upstream", "tls", "clients", "scheme"] {
+                    assert!(!config.contains(&format!("{{{name}}}")), "{name} in {config}");
+                }
+            }
+        }
+    }
+}
