@@ -17,7 +17,7 @@ use super::{Workload, histogram, receive, record, socket};
 use crate::exchange::{BODY_LEN, Response};
 use crate::ring::{Chunk, Event, Kernel, Received, Ring, Shape};
 
-/// Connections are opened and caches warmed before anything counts.
+/// Connections are opened and pools and caches warmed before anything counts.
 const WARM_UP: Duration = Duration::from_millis(150);
 /// How much longer than asked for it may last until there is anything to count.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,21 +46,14 @@ pub(crate) fn run<T>(
 ) -> io::Result<(Load, T, T)> {
     // Discarded bytes never touch the buffers, so long ones cost address space only.
     let mut kernel = Kernel::new(Shape { buffers: 256, buffer_len: 256 << 10, peer: proxy })?;
-    let mut ring = kernel.ring()?;
-    ring.timer(WARM_UP)?;
+    let ring = kernel.ring()?;
     let mut client = Client::new(ring, proxy, workload)?;
-    client.run_until_timer()?;
+    client.keep_on(WARM_UP)?;
 
     let before = sample()?;
     let started = Instant::now();
     client.load = Load::new();
-    client.ring.timer(duration)?;
-    client.run_until_timer()?;
-    // On a busy machine a short run may have had no CPU.
-    while !client.has_enough() && started.elapsed() < PATIENCE {
-        client.ring.timer(WARM_UP)?;
-        client.run_until_timer()?;
-    }
+    client.keep_on(duration)?;
     let after = sample()?;
 
     let enough = client.has_enough();
@@ -114,6 +107,19 @@ impl<'k> Client<'k> {
             Some(BODY_LEN) => self.load.bytes >= BODY_LEN / 4,
             _ => self.load.requests >= 2 * self.workload.connections as u64,
         }
+    }
+
+    /// Goes on for `duration`, and until there is something to count: on a busy machine a short run
+    /// may have had no CPU.
+    fn keep_on(&mut self, duration: Duration) -> io::Result<()> {
+        let started = Instant::now();
+        self.ring.timer(duration)?;
+        self.run_until_timer()?;
+        while !self.has_enough() && started.elapsed() < duration + PATIENCE {
+            self.ring.timer(WARM_UP)?;
+            self.run_until_timer()?;
+        }
+        Ok(())
     }
 
     fn run_until_timer(&mut self) -> io::Result<()> {

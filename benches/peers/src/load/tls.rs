@@ -30,9 +30,10 @@ use super::{histogram, record};
 use crate::credentials::{CLIENT, SERVER_NAME};
 use crate::exchange::Exchange;
 
-/// By then each client has a ticket, and the proxy connections to the origin.
+/// Besides, each client gets a ticket, and the proxy its connections to the origin.
 const WARM_UP: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where a client's connections stand.
 const WARMING_UP: u8 = 0;
@@ -59,22 +60,27 @@ pub(crate) fn run<T>(
     duration: Duration,
     mut sample: impl FnMut() -> io::Result<T>,
 ) -> io::Result<(Load, T, T)> {
-    let (stage, done) = (AtomicU8::new(WARMING_UP), AtomicU64::new(0));
+    let (stage, ready, done) = (AtomicU8::new(WARMING_UP), AtomicU64::new(0), AtomicU64::new(0));
     let enough = 2 * clients as u64;
     let (sampled, counted) = thread::scope(|scope| {
         let clients: Vec<_> = (0..clients)
-            .map(|_| scope.spawn(|| keep_on(proxy, handshake, &stage, &done)))
+            .map(|_| scope.spawn(|| keep_on(proxy, handshake, &stage, [&ready, &done])))
             .collect();
+        // On a busy machine a short time may be without any CPU.
+        let await_count = |count: &AtomicU64, enough| {
+            let started = Instant::now();
+            while count.load(Ordering::Relaxed) < enough && started.elapsed() < PATIENCE {
+                thread::sleep(PAUSE);
+            }
+        };
         let mut measure = || {
             thread::sleep(WARM_UP);
+            await_count(&ready, clients.len() as u64);
             let before = sample()?;
             let started = Instant::now();
             stage.store(COUNTING, Ordering::Relaxed);
             thread::sleep(duration);
-            // On a busy machine a short run may have had no CPU.
-            while done.load(Ordering::Relaxed) < enough && started.elapsed() < PATIENCE {
-                thread::sleep(WARM_UP);
-            }
+            await_count(&done, enough);
             let after = sample()?;
             Ok((before, after, started.elapsed()))
         };
@@ -106,11 +112,14 @@ fn keep_on(
     proxy: SocketAddr,
     handshake: Handshake,
     stage: &AtomicU8,
-    done: &AtomicU64,
+    [ready, done]: [&AtomicU64; 2],
 ) -> io::Result<Histogram<u64>> {
     let client = Client::new(handshake, None)?;
     let wanted = if handshake.resumed { HandshakeKind::Resumed } else { HandshakeKind::Full };
     let mut latency = histogram();
+    // Gets the first ticket.
+    client.exchange(proxy)?;
+    ready.fetch_add(1, Ordering::Relaxed);
     loop {
         let started = Instant::now();
         let kind = client.exchange(proxy)?;

@@ -65,7 +65,7 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
         Scenario::MtlsPair => (PAIRS, bench.rounds(3, 20)),
         Scenario::HandshakesFull | Scenario::HandshakesResumed => (HANDSHAKES, bench.rounds(3, 8)),
         // Where peers are far apart, fewer rounds tell.
-        Scenario::RelayNewConnection | Scenario::RelayIdleActive => (RELAYS, bench.rounds(3, 12)),
+        Scenario::RelayNewConnection | Scenario::RelayIdleActive => (RELAYS, bench.rounds(3, 10)),
         Scenario::RelayBulk => (RELAYS, bench.rounds(3, 10)),
         _ if plan.job.protocol == Protocol::Http => (PROXIES, bench.rounds(3, 20)),
         _ => (RELAYS, bench.rounds(3, 20)),
