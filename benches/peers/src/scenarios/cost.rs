@@ -63,7 +63,7 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
     let plan = Plan::new(scenario, workers, bench)?;
     let (usual, rounds) = match scenario {
         Scenario::MtlsPair => (PAIRS, bench.rounds(3, 20)),
-        Scenario::HandshakesFull | Scenario::HandshakesResumed => (HANDSHAKES, bench.rounds(3, 8)),
+        Scenario::HandshakesFull | Scenario::HandshakesResumed => (HANDSHAKES, bench.rounds(3, 6)),
         // Where peers are far apart, fewer rounds tell.
         Scenario::RelayNewConnection | Scenario::RelayIdleActive => (RELAYS, bench.rounds(3, 10)),
         Scenario::RelayBulk => (RELAYS, bench.rounds(3, 10)),
