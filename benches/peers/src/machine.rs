@@ -3,6 +3,11 @@
 use std::fs;
 use std::process::Command;
 
+use crate::peers::envoy;
+
+/// The peers that are crates are of these versions.
+const LOCK: &str = include_str!("../Cargo.lock");
+
 /// Date, machine, kernel, versions of the peers, and the command, as Markdown.
 pub(crate) fn preamble(cpus: usize) -> String {
     let first_line = |program: &str, arguments: &[&str]| {
@@ -16,9 +21,12 @@ pub(crate) fn preamble(cpus: usize) -> String {
     let versions = [
         first_line("nginx", &["-v"]),
         first_line("haproxy", &["-v"]),
-        Some("Envoy 1.40.0".to_owned()),
+        Some(format!("Envoy of `{}`", envoy::WHEEL)),
         first_line("rustc", &["--version"]),
     ];
+    let crates = ["tokio", "monoio", "glommio", "pingora-proxy", "rustls"]
+        .iter()
+        .filter_map(|name| Some(format!("{name} {}", locked_version(name)?)));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     format!(
         "{}. Linux {} on {}, {cpus} CPUs of the model {}. {}.\n\n\
@@ -32,9 +40,16 @@ pub(crate) fn preamble(cpus: usize) -> String {
         system.release().to_string_lossy(),
         system.machine().to_string_lossy(),
         cpu_model().unwrap_or_else(|| "unknown".to_owned()),
-        versions.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        versions.into_iter().flatten().chain(crates).collect::<Vec<_>>().join(", "),
         arguments.join(" "),
     )
+}
+
+fn locked_version(name: &str) -> Option<&'static str> {
+    let package = LOCK
+        .split("[[package]]")
+        .find(|package| package.lines().any(|line| line == format!("name = \"{name}\"")))?;
+    package.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
 }
 
 fn cpu_model() -> Option<String> {

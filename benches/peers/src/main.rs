@@ -12,9 +12,12 @@
 //! ```
 //!
 //! Reading order: [`scenarios`] (what is measured), [`peers`] and [`roles`] (the proxies),
-//! [`exchange`], [`load`] and [`origin`] (the two ends), [`ring`] (the kernel), [`statistics`],
-//! [`report`].
+//! [`credentials`], [`exchange`], [`load`] and [`origin`] (the two ends), [`ring`] (the kernel),
+//! [`statistics`], [`report`].
+//!
+//! `all` takes some 40 minutes on two CPUs, which should have nothing else to do.
 
+mod credentials;
 mod exchange;
 mod load;
 mod machine;
@@ -38,6 +41,7 @@ use std::process::ExitCode;
 
 use options::Command;
 use origin::Speech;
+use report::Section;
 use scenarios::{Bench, Scenario};
 
 /// Descriptors that all scenarios but those of memory do with.
@@ -80,6 +84,7 @@ fn measure(scenarios: &[Scenario], mut bench: Bench) -> io::Result<()> {
             }
             Err(error) => {
                 eprintln!("{}: {error}", scenario.name());
+                sections.push(Section::without_result(scenario, &error));
                 failed.push(scenario.name());
             }
         }

@@ -29,11 +29,12 @@ Options:
   --peers A,B,…           {peers},
                           or `command` (those that make sense in the scenario)
   --command 'PROGRAM …'   what `command` runs; {{listen}} and {{upstream}} stand for the addresses
-  --rounds N              runs of each peer (20 where CPU time is compared)
+  --rounds N              runs of each peer (20 where a few percent decide)
   --seconds S             how long a run counts
   --connections N
   --rates R,…             requests a second of the latency scenarios (5000,10000,15000)
-  --workers N             shards, threads or processes of the proxy (1, or 8 where it is about several)
+  --workers N             shards, threads or processes of the proxy (1, or 8 where it is about several);
+                          the most of them where they become more
   --count syscalls|instructions   count these with strace or perf, beside the cost
   --proxy-cpus LIST       as 0,1 (the first usable CPUs, one a worker, but the last)
   --load-cpus LIST        (the next one)

@@ -14,11 +14,13 @@ use hdrhistogram::Histogram;
 use socket2::Socket;
 
 use super::{Workload, histogram, receive, record, socket};
-use crate::exchange::Response;
+use crate::exchange::{BODY_LEN, Response};
 use crate::ring::{Chunk, Event, Kernel, Received, Ring, Shape};
 
-/// Connections are opened and caches warmed before anything counts.
+/// Connections are opened and pools and caches warmed before anything counts.
 const WARM_UP: Duration = Duration::from_millis(150);
+/// How much longer than asked for it may last until there is anything to count.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What went through between the two samples.
 pub(crate) struct Load {
@@ -34,7 +36,7 @@ pub(crate) struct Load {
 /// Loads `proxy` for `duration`, and calls `sample` at both ends of that time.
 ///
 /// # Errors
-/// A connection failed or ended before its response did; nothing at all came through; the ring or
+/// A connection failed or ended before its response did; next to nothing came through; the ring or
 /// a sample failed.
 pub(crate) fn run<T>(
     proxy: SocketAddr,
@@ -44,28 +46,30 @@ pub(crate) fn run<T>(
 ) -> io::Result<(Load, T, T)> {
     // Discarded bytes never touch the buffers, so long ones cost address space only.
     let mut kernel = Kernel::new(Shape { buffers: 256, buffer_len: 256 << 10, peer: proxy })?;
-    let mut ring = kernel.ring()?;
-    ring.timer(WARM_UP)?;
+    let ring = kernel.ring()?;
     let mut client = Client::new(ring, proxy, workload)?;
-    client.run_until_timer()?;
+    client.keep_on(WARM_UP)?;
 
     let before = sample()?;
     let started = Instant::now();
     client.load = Load::new();
-    client.ring.timer(duration)?;
-    client.run_until_timer()?;
+    client.keep_on(duration)?;
     let after = sample()?;
 
+    let enough = client.has_enough();
     let mut load = client.load;
     load.elapsed = started.elapsed();
-    if load.bytes == 0 {
-        return Err(io::Error::new(io::ErrorKind::TimedOut, "not one byte came through the proxy"));
+    if !enough {
+        return Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "next to nothing came through the proxy",
+        ));
     }
     Ok((load, before, after))
 }
 
 impl Load {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { requests: 0, bytes: 0, elapsed: Duration::ZERO, latency: histogram() }
     }
 }
@@ -95,6 +99,27 @@ impl<'k> Client<'k> {
             connections.push(Connection { socket, response, answered: 0, started: Instant::now() });
         }
         Ok(Self { ring, proxy, workload, connections, load: Load::new() })
+    }
+
+    /// Whether more has come than could have lain in the sockets before it counted.
+    fn has_enough(&self) -> bool {
+        match self.workload.exchange.response_len {
+            Some(BODY_LEN) => self.load.bytes >= BODY_LEN / 4,
+            _ => self.load.requests >= 2 * self.workload.connections as u64,
+        }
+    }
+
+    /// Goes on for `duration`, and until there is something to count: on a busy machine a short run
+    /// may have had no CPU.
+    fn keep_on(&mut self, duration: Duration) -> io::Result<()> {
+        let started = Instant::now();
+        self.ring.timer(duration)?;
+        self.run_until_timer()?;
+        while !self.has_enough() && started.elapsed() < duration + PATIENCE {
+            self.ring.timer(WARM_UP)?;
+            self.run_until_timer()?;
+        }
+        Ok(())
     }
 
     fn run_until_timer(&mut self) -> io::Result<()> {

@@ -1,9 +1,10 @@
 //! What is put on a proxy: as much as it takes ([`closed`]), so many requests a second ([`open`]), or
-//! connections that are held ([`held`]).
+//! connections that are held ([`held`]), or handshakes of TLS ([`tls`]).
 
 pub(crate) mod closed;
 pub(crate) mod held;
 pub(crate) mod open;
+pub(crate) mod tls;
 
 use std::io;
 use std::net::SocketAddr;

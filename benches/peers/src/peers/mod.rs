@@ -5,18 +5,18 @@
 //! are programs with the configurations in `config/`.
 
 mod config;
-mod envoy;
+pub(crate) mod envoy;
 mod running;
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::roles::Role;
 
-use self::running::Scratch;
-pub(crate) use self::running::{Running, connection_limit};
+pub(crate) use self::running::{Running, Scratch, connection_limit};
 
 /// What goes through.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +39,44 @@ pub(crate) struct Job {
     /// CPU time in µs that a filter of the library spends on each request, as a check of a
     /// signature would. HTTP only.
     pub(crate) filter_micros: u64,
+    /// Who is spoken to over TLS 1.3 rather than plain TCP. HTTP only.
+    pub(crate) tls: Option<Tls>,
+    /// The file that gets a line for each request. HTTP only.
+    pub(crate) access_log: Option<PathBuf>,
+}
+
+/// One side of a proxy speaks TLS, with what is in a folder of [`crate::credentials`].
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    pub(crate) side: Side,
+    pub(crate) credentials: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Side {
+    /// To clients, who are asked for no certificate.
+    Clients,
+    /// To clients, who must show a certificate.
+    MutualClients,
+    /// To the upstream, which is shown a certificate and must show its own.
+    Upstream,
+}
+
+impl Side {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::MutualClients => "mutual-clients",
+            Self::Upstream => "upstream",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Result<Self, &'static str> {
+        [Self::Clients, Self::MutualClients, Self::Upstream]
+            .into_iter()
+            .find(|side| side.name() == name)
+            .ok_or("no such side")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +140,11 @@ impl Peer {
         }
     }
 
+    /// Whether it can have TLS on either side, and an access log.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        self.is_evenkeel() || !matches!(self, Self::Role(_) | Self::Command(_))
+    }
+
     /// Whether it can have several workers.
     pub(crate) fn scales(&self) -> bool {
         match self {
@@ -133,7 +176,13 @@ impl Peer {
         if job.listen.is_empty() {
             job.listen.push(running::free_address()?);
         }
-        let (command, files) = self.command(&job)?;
+        let (mut command, files) = self.command(&job)?;
+        // Roles say there what they did, and HAProxy writes its log there.
+        command.stdout(match (self, &job.access_log) {
+            (Self::Role(_), _) => Stdio::piped(),
+            (Self::Haproxy, Some(log)) => File::create(log)?.into(),
+            _ => Stdio::null(),
+        });
         Running::start(self, command, files, &job)
     }
 

@@ -1,5 +1,6 @@
 //! A peer that runs: awaited, asked for its processes and threads, ended.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -38,11 +39,10 @@ impl Running {
         files: Option<Scratch>,
         job: &Job,
     ) -> io::Result<Self> {
-        let child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| {
-                let program = command.get_program().display();
-                io::Error::new(error.kind(), format!("{program} could not be started: {error}"))
-            })?;
+        let child = command.stdin(Stdio::piped()).spawn().map_err(|error| {
+            let program = command.get_program().display();
+            io::Error::new(error.kind(), format!("{program} could not be started: {error}"))
+        })?;
         let pids = vec![child.id()];
         let addresses = job.listen.clone();
         let mut running = Self { child, peer: peer.clone(), pids, addresses, _files: files };
@@ -97,6 +97,11 @@ impl Running {
         let root = self.child.id();
         let mut threads = Thread::all(&self.pids)?;
         threads.retain(|thread| self.peer.is_worker(&thread.name, thread.pid == root));
+        if matches!(self.peer, Peer::Role(role) if role.is_guest()) {
+            // An executor of glommio starts a helper later, which inherits its name.
+            let mut seen = HashSet::new();
+            threads.retain(|thread| seen.insert(thread.name.clone()));
+        }
         Ok(threads)
     }
 
@@ -148,21 +153,31 @@ pub(super) fn free_address() -> io::Result<SocketAddr> {
 }
 
 /// A directory for a peer's files, removed when dropped.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     directory: PathBuf,
 }
 
 impl Scratch {
     pub(super) fn new() -> io::Result<Self> {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// In memory where there is a file system for it (shm_overview(7)), so that no disk is measured.
+    pub(crate) fn in_memory() -> io::Result<Self> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::within(memory) } else { Self::new() }
+    }
+
+    fn within(parent: &Path) -> io::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let unique = format!("evenkeel-peers-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(unique);
+        let directory = parent.join(unique);
         fs::create_dir_all(&directory)?;
         Ok(Self { directory })
     }
 
-    pub(super) fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 

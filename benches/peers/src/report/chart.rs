@@ -7,11 +7,14 @@ use crate::peers::Peer;
 use crate::statistics::Median;
 
 const WIDTH: f64 = 720.0;
-const LABELS: f64 = 150.0;
+const LABELS: f64 = 170.0;
 const VALUES: f64 = 80.0;
 const TOP: f64 = 44.0;
 const BAR: f64 = 16.0;
 const PITCH: f64 = 24.0;
+/// Stands out from white and from black as well. A page's theme need not be the system's, which is
+/// all that an image could ask for.
+const INK: &str = "#767c85";
 
 pub(crate) struct Chart {
     title: String,
@@ -48,9 +51,7 @@ impl Chart {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
              font-family=\"sans-serif\" font-size=\"12\">\n\
-             <style>text {{ fill: #444 }} .line {{ stroke: #444 }} \
-             @media (prefers-color-scheme: dark) {{ text {{ fill: #bbb }} .line {{ stroke: #bbb }} }}\
-             </style>\n\
+             <style>text {{ fill: {INK} }}</style>\n\
              <text x=\"0\" y=\"14\" font-weight=\"bold\">{}</text>\n\
              <text x=\"0\" y=\"32\">{}</text>\n",
             escaped(&self.title),
@@ -81,11 +82,14 @@ impl Bar {
         if let Some((low, high)) = interval {
             let (low, high) = (LABELS + low * scale, LABELS + high * scale);
             end = end.max(high);
-            let _ = writeln!(
-                svg,
-                "<line class=\"line\" x1=\"{low:.1}\" x2=\"{high:.1}\" y1=\"{middle:.1}\" \
-                 y2=\"{middle:.1}\"/>",
-            );
+            // Dark on light, so that it stands out from the bar and from either page.
+            for (stroke, width) in [("#fff", 4), ("#222", 2)] {
+                let _ = writeln!(
+                    svg,
+                    "<line stroke=\"{stroke}\" stroke-width=\"{width}\" x1=\"{low:.1}\" \
+                     x2=\"{high:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\"/>",
+                );
+            }
         }
         let digits = if value >= 100.0 { 0 } else { 2 };
         let _ = writeln!(

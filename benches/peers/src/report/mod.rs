@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::scenarios::Scenario;
 use crate::statistics::Median;
 
 pub(crate) use self::chart::{Bar, Chart};
@@ -64,6 +65,13 @@ impl Section {
         }
     }
 
+    /// What a report says of a scenario that came to nothing.
+    pub(crate) fn without_result(scenario: Scenario, error: &io::Error) -> Self {
+        let mut section = Self::new(scenario.name(), scenario.describe());
+        section.conditions = format!("without a result, because {error}");
+        section
+    }
+
     /// Columns in line, for a terminal.
     pub(crate) fn print(&self) {
         println!("\n{}: {}\n{}\n", self.name, self.title, self.conditions);
@@ -89,10 +97,13 @@ impl Section {
         let rule = self.header.iter().enumerate();
         let rule = rule.map(|(column, _)| if column == 0 { "---" } else { "---:" }.to_owned());
         let rule: Vec<String> = rule.collect();
-        for line in [&self.header, &rule].into_iter().chain(&self.rows) {
-            let _ = writeln!(text, "| {} |", line.join(" | "));
+        if !self.rows.is_empty() {
+            for line in [&self.header, &rule].into_iter().chain(&self.rows) {
+                let _ = writeln!(text, "| {} |", line.join(" | "));
+            }
+            text.push('\n');
         }
-        let _ = writeln!(text, "\n`{}`: {}.", self.name, self.conditions);
+        let _ = writeln!(text, "`{}`: {}.", self.name, self.conditions);
         for note in &self.notes {
             let _ = writeln!(text, "\n{}.", capitalised(note));
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use futures_lite::future::zip;
+use futures_lite::future::try_zip;
 use futures_lite::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement};
@@ -42,6 +42,6 @@ pub(super) async fn relay(
         copy(from_origin, &mut to_client).await?;
         to_client.close().await
     };
-    let (there, back) = zip(there, back).await;
-    there.and(back)
+    // Where one way fails the other ends as well: the origin would not learn of a client's reset.
+    try_zip(there, back).await.map(drop)
 }

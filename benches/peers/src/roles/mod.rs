@@ -16,11 +16,12 @@ mod tokio;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 
 use lexopt::prelude::*;
 
-use crate::peers::{Job, Protocol};
+use crate::peers::{Job, Protocol, Side, Tls};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Role {
@@ -35,6 +36,8 @@ pub(crate) enum Role {
     EvenkeelKernel,
     /// Without io_uring.
     EvenkeelEpoll,
+    /// Its clients offer X25519MLKEM768 where they speak TLS, which it always takes.
+    EvenkeelPostQuantum,
     Tokio,
     /// The same relay on shards of the library.
     TokioGuest,
@@ -46,13 +49,14 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::BareRing,
         Self::Evenkeel,
         Self::EvenkeelOnShard,
         Self::EvenkeelOwnThread,
         Self::EvenkeelKernel,
         Self::EvenkeelEpoll,
+        Self::EvenkeelPostQuantum,
         Self::Tokio,
         Self::TokioGuest,
         Self::Glommio,
@@ -69,6 +73,7 @@ impl Role {
             Self::EvenkeelOwnThread => "evenkeel-own-thread",
             Self::EvenkeelKernel => "evenkeel-kernel",
             Self::EvenkeelEpoll => "evenkeel-epoll",
+            Self::EvenkeelPostQuantum => "evenkeel-post-quantum",
             Self::Tokio => "tokio",
             Self::TokioGuest => "tokio-guest",
             Self::Glommio => "glommio",
@@ -109,7 +114,7 @@ impl Role {
         !matches!(self, Self::BareRing) && !self.is_evenkeel()
     }
 
-    fn is_guest(self) -> bool {
+    pub(crate) fn is_guest(self) -> bool {
         matches!(self, Self::TokioGuest | Self::GlommioGuest)
     }
 
@@ -140,6 +145,12 @@ impl Role {
         command.arg("--upstream").arg(job.upstream.to_string());
         command.arg("--workers").arg(job.workers.to_string());
         command.arg("--filter-micros").arg(job.filter_micros.to_string());
+        if let Some(Tls { side, credentials }) = &job.tls {
+            command.args(["--tls", side.name()]).arg("--credentials").arg(credentials);
+        }
+        if let Some(file) = &job.access_log {
+            command.arg("--access-log").arg(file);
+        }
         Ok(command)
     }
 }
@@ -158,7 +169,10 @@ pub(crate) fn play(mut arguments: lexopt::Parser) -> Result<(), lexopt::Error> {
         upstream: SocketAddr::from(([127, 0, 0, 1], 0)),
         workers: 1,
         filter_micros: 0,
+        tls: None,
+        access_log: None,
     };
+    let (mut side, mut credentials) = (None, PathBuf::new());
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("http") => job.protocol = Protocol::Http,
@@ -167,9 +181,13 @@ pub(crate) fn play(mut arguments: lexopt::Parser) -> Result<(), lexopt::Error> {
             Long("upstream") => job.upstream = arguments.value()?.parse()?,
             Long("workers") => job.workers = arguments.value()?.parse()?,
             Long("filter-micros") => job.filter_micros = arguments.value()?.parse()?,
+            Long("tls") => side = Some(arguments.value()?.parse_with(Side::named)?),
+            Long("credentials") => credentials = arguments.value()?.into(),
+            Long("access-log") => job.access_log = Some(arguments.value()?.into()),
             _ => return Err(argument.unexpected()),
         }
     }
+    job.tls = side.map(|side| Tls { side, credentials });
     run(role, job).map_err(|error| lexopt::Error::Custom(error.into()))
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use futures_lite::future::try_zip;
 use monoio::io::{AsyncWriteRent, Splitable, copy};
 use monoio::net::{ListenerOpts, TcpListener, TcpStream};
 use monoio::{IoUringDriver, RuntimeBuilder};
@@ -36,6 +37,6 @@ async fn relay(downstream: TcpStream, upstream: TcpStream) -> io::Result<()> {
         copy(&mut from_origin, &mut to_client).await?;
         to_client.shutdown().await
     };
-    let (there, back) = monoio::join!(there, back);
-    there.and(back)
+    // Where one way fails the other ends as well: the origin would not learn of a client's reset.
+    try_zip(there, back).await.map(drop)
 }

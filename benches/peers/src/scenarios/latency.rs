@@ -33,8 +33,8 @@ pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::
     let workers = bench.workers.unwrap_or(1);
     let workload = Workload { connections: bench.connections.unwrap_or(64), exchange };
     let (job, placement) = (bench.job(protocol, workers), bench.placement(workers));
-    let duration = bench.duration(Duration::from_secs(1), Duration::from_secs(5));
-    let rounds = bench.rounds(1, 6);
+    let duration = bench.duration(Duration::from_secs(1), Duration::from_secs(2));
+    let rounds = bench.rounds(1, 3);
 
     let mut section = Section::new(scenario.name(), scenario.describe());
     section.conditions = format!(

@@ -1,6 +1,7 @@
 //! What is measured. Each scenario takes a [`Bench`] and gives a [`Section`] of the report.
 //!
-//! [`cost`] is the CPU time of a request under full load, [`latency`] what requests wait at fixed
+//! [`cost`] is the CPU time of a request or handshake under full load, of one proxy or a [`pair`],
+//! [`scaling`] the same with more and more workers, [`latency`] what requests wait at fixed
 //! rates, [`memory`] what a connection costs that says nothing, [`evenness`] how connections lie on
 //! workers, [`skew`] what it costs when they lie badly.
 
@@ -8,6 +9,8 @@ mod cost;
 mod evenness;
 mod latency;
 mod memory;
+mod pair;
+mod scaling;
 mod skew;
 
 use std::io;
@@ -29,6 +32,11 @@ pub(crate) enum Scenario {
     RelayNewConnection,
     RelayBulk,
     RelayIdleActive,
+    MtlsPair,
+    HandshakesFull,
+    HandshakesResumed,
+    ScalingHttp,
+    ScalingRelay,
     LatencyHttp,
     LatencyRelay,
     MemoryRelay,
@@ -40,13 +48,18 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::HttpKeepAlive,
         Self::HttpNewConnection,
         Self::RelaySmall,
         Self::RelayNewConnection,
         Self::RelayBulk,
         Self::RelayIdleActive,
+        Self::MtlsPair,
+        Self::HandshakesFull,
+        Self::HandshakesResumed,
+        Self::ScalingHttp,
+        Self::ScalingRelay,
         Self::LatencyHttp,
         Self::LatencyRelay,
         Self::MemoryRelay,
@@ -65,6 +78,11 @@ impl Scenario {
             Self::RelayNewConnection => "relay-new-connection",
             Self::RelayBulk => "relay-bulk",
             Self::RelayIdleActive => "relay-idle-active",
+            Self::MtlsPair => "mtls-pair",
+            Self::HandshakesFull => "handshakes-full",
+            Self::HandshakesResumed => "handshakes-resumed",
+            Self::ScalingHttp => "scaling-http",
+            Self::ScalingRelay => "scaling-relay",
             Self::LatencyHttp => "latency-http",
             Self::LatencyRelay => "latency-relay",
             Self::MemoryRelay => "memory-relay",
@@ -88,6 +106,15 @@ impl Scenario {
             }
             Self::RelayBulk => "byte relay, bodies of 64 MiB",
             Self::RelayIdleActive => "byte relay, small messages beside 1,000 idle connections",
+            Self::MtlsPair => {
+                "HTTP requests through two proxies, mutual TLS between, access logs on"
+            }
+            Self::HandshakesFull => "TLS 1.3 handshakes, each for one HTTP request",
+            Self::HandshakesResumed => "resumed TLS 1.3 handshakes, each for one HTTP request",
+            Self::ScalingHttp => {
+                "HTTP requests on keep-alive connections, with more and more workers"
+            }
+            Self::ScalingRelay => "byte relay, small messages, with more and more workers",
             Self::LatencyHttp => "HTTP latency at fixed rates, open loop",
             Self::LatencyRelay => "relay latency at fixed rates, open loop",
             Self::MemoryRelay => "memory of an idle relayed connection",
@@ -108,7 +135,11 @@ impl Scenario {
             | Self::RelaySmall
             | Self::RelayNewConnection
             | Self::RelayBulk
-            | Self::RelayIdleActive => cost::run(self, bench),
+            | Self::RelayIdleActive
+            | Self::MtlsPair
+            | Self::HandshakesFull
+            | Self::HandshakesResumed => cost::run(self, bench),
+            Self::ScalingHttp | Self::ScalingRelay => scaling::run(self, bench),
             Self::LatencyHttp => latency::run(self, Protocol::Http, bench),
             Self::LatencyRelay => latency::run(self, Protocol::Relay, bench),
             Self::MemoryRelay => memory::run(self, Protocol::Relay, bench),
@@ -173,6 +204,8 @@ impl Bench {
             },
             workers,
             filter_micros: 0,
+            tls: None,
+            access_log: None,
         }
     }
 
@@ -215,6 +248,13 @@ impl Bench {
         notes.iter().for_each(|note| eprintln!("{note}"));
         (ready, notes)
     }
+}
+
+/// Those of the participants that have TLS and an access log.
+fn with_tls((peers, mut notes): (Vec<Peer>, Vec<String>)) -> (Vec<Peer>, Vec<String>) {
+    let (peers, others) = peers.into_iter().partition::<Vec<_>, _>(Peer::speaks_tls);
+    notes.extend(others.iter().map(|peer| format!("{} is left out: no TLS here", peer.name())));
+    (peers, notes)
 }
 
 impl Placement {

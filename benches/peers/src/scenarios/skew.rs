@@ -44,7 +44,7 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
     let job = Job { upstream, filter_micros: FILTER_MICROS, ..bench.job(Protocol::Http, workers) };
     let workload = Workload { connections, exchange: Exchange::HTTP };
     let duration = bench.duration(Duration::from_millis(500), Duration::from_secs(1));
-    let rounds = bench.rounds(6, 40);
+    let rounds = bench.rounds(6, 24);
     let done = in_turns(bench.participants(Protocol::Http, workers, PEERS), rounds, |peer| {
         let running = placement.start(peer, &job)?;
         let workers = running.workers()?;

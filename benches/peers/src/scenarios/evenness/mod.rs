@@ -42,7 +42,7 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
     let workers = bench.workers.unwrap_or(WORKERS);
     let connections = bench.connections.unwrap_or(CONNECTIONS);
     let placement = bench.placement(workers);
-    let rounds = bench.rounds(2, 10);
+    let rounds = bench.rounds(2, 6);
     let participants = bench.participants(Protocol::Relay, workers, PEERS);
     let done = if destinations {
         // A network namespace belongs to a thread, and what that starts is in it too.
