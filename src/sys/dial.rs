@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use nix::{
+    errno::Errno,
+    sys::socket::{setsockopt, sockopt::IpBindAddressNoPort},
+};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// TCP keepalive: how a peer that vanished without a word is found out.
@@ -219,8 +222,12 @@ fn bind_source(
 fn bind(socket: &Socket, address: SocketAddr) -> Result<(), (DialStep, io::Error)> {
     let at_bind = |error| (DialStep::Bind(address), error);
     if address.port() == 0 {
-        let set = setsockopt(socket, IpBindAddressNoPort, &true);
-        set.map_err(io::Error::from).map_err(at_bind)?;
+        match setsockopt(socket, IpBindAddressNoPort, &true) {
+            // Where it is not known (before Linux 4.2; gVisor, qemu-user), a local port serves one
+            // destination at a time.
+            Ok(()) | Err(Errno::ENOPROTOOPT) => {}
+            Err(error) => return Err(at_bind(error.into())),
+        }
     }
     socket.bind(&address.into()).map_err(at_bind)
 }

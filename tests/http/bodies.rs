@@ -13,7 +13,7 @@ use std::{
 use evenkeel::telemetry::{CodeClass, ResponseFlag};
 
 use crate::{
-    stage::{Origin, Stage, eventually, get},
+    stage::{Origin, Stage, eventually, get, settings},
     wire::Wire,
 };
 
@@ -81,7 +81,8 @@ fn large_bodies_arrive_whole_and_the_connection_goes_on() {
     let body = pattern(LENGTH);
     let expected = hash(&body);
     let origin = mirror();
-    let stage = Stage::to(origin.address);
+    // However long the hashes take, the connection is kept.
+    let stage = Stage::of_cluster(settings("origin", &[origin.address]).pool_idle(None));
     let mut client = stage.client();
     let head = "POST / HTTP/1.1\r\nHost: a\r\n";
     let length = [format!("{head}Content-Length: {LENGTH}\r\n\r\n").as_bytes(), &body].concat();

@@ -38,6 +38,18 @@
 //! holds a duplicate. What epoll still says of such a one names a use of the slot that is over
 //! ([`Key::generation`]) and is passed over. Listening sockets do have duplicates, and are taken
 //! out when accepting stops.
+//!
+//! **Kernel floor.** The newest calls that the driver makes are from before Linux 3.2, which Rust's
+//! standard library needs anyway; versions are those of the man pages:
+//!
+//! | call | since |
+//! |---|---|
+//! | `epoll_create1`, `eventfd2` | 2.6.27 |
+//! | `accept4` | 2.6.28 |
+//! | `epoll_pwait`, milliseconds | 2.6.19 |
+//! | EPOLLRDHUP | 2.6.17 |
+//!
+//! Neither `epoll_pwait2` (5.11) nor EPOLLEXCLUSIVE (4.5) is used.
 
 mod doorbell;
 mod outgoing;
