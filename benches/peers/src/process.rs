@@ -44,6 +44,14 @@ pub(crate) fn open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Files that this process has open.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(crate) fn files_in_use() -> io::Result<usize> {
+    Ok(fs::read_dir("/proc/self/fd")?.count())
+}
+
 /// Raises the limit of open files to `wanted`, or as far as it goes.
 pub(crate) fn raise_open_files(wanted: u64) {
     let limit = getrlimit(Resource::Nofile);

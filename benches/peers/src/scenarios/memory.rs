@@ -36,7 +36,8 @@ pub(super) fn run(scenario: Scenario, protocol: Protocol, bench: &Bench) -> io::
     let wanted = bench.connections.unwrap_or(CONNECTIONS);
     // The load and the origin have one end of each connection as well.
     process::raise_open_files(2 * wanted as u64 + 1024);
-    let connections = wanted.min(connection_limit());
+    // Scenarios before may have left some open on the origin's side.
+    let connections = wanted.min(connection_limit().saturating_sub(process::files_in_use()?));
     let (job, placement) = (bench.job(protocol, workers), bench.placement(workers));
     let rounds = bench.rounds(1, 3);
     let done = in_turns(bench.participants(protocol, workers, usual), rounds, |peer| {

@@ -7,7 +7,7 @@
 use std::io;
 
 use super::cost::{Plan, Run, measure};
-use super::{Bench, Scenario, in_turns, values};
+use super::{Bench, Scenario, cost_ratio, in_turns, values};
 use crate::report::{Bar, Chart, Raw, Section, median_cell};
 use crate::statistics::{Median, median, paired_ratio};
 
@@ -68,21 +68,22 @@ pub(super) fn run(scenario: Scenario, bench: &Bench) -> io::Result<Section> {
     .to_vec();
     let mut chart = Chart::new(scenario.describe(), "CPU µs/request");
     let evenkeel = done.runs.iter().find(|(peer, _)| peer.name() == "evenkeel");
-    for (peer, runs) in &done.runs {
+    for entry in &done.runs {
+        let (peer, runs) = entry;
         for (index, plan) in plans.iter().enumerate() {
             let workers = plan.job.workers;
             let costs = values(runs, |run| run[index].cost);
-            let to = |others: Vec<f64>| median_cell(paired_ratio(&costs, &others), 3);
-            let of_evenkeel = |(_, ours): &(_, Vec<Vec<Run>>)| {
-                let ours = values(ours, |run| run[index].cost);
-                median_cell(paired_ratio(&ours, &costs), 3)
+            let growth = match index {
+                0 => "1".to_owned(),
+                _ => median_cell(paired_ratio(&costs, &values(runs, |run| run[0].cost)), 3),
             };
+            let of_evenkeel = |evenkeel| cost_ratio(evenkeel, entry, |run| run[index].cost);
             let cost = median(&costs);
             section.rows.push(vec![
                 peer.name().to_owned(),
                 workers.to_string(),
                 median_cell(cost, 2),
-                to(values(runs, |run| run[0].cost)),
+                growth,
                 evenkeel.map_or_else(String::new, of_evenkeel),
                 format!("{:.0}", median(&values(runs, |run| run[index].rate)).value),
                 format!("{:.0}", median(&values(runs, |run| run[index].latency[1])).value),
