@@ -22,10 +22,14 @@ use super::{
 use crate::{
     listener::{LimitGuard, table::ListenerId},
     ring::Nanoseconds,
-    runtime::{Executor, Turns, sleep, spawn},
+    runtime::{Executor, Turns, sleep, spawn, timeout},
     shard::{self, Accepted, Receiver, Shared, inbox::Refused},
     telemetry::{AcceptorCells, RejectReason},
 };
+
+/// How long to rely on shards to say that they look for more. One of ours says so with the end of its
+/// turn, which a service that blocks its thread puts off; the others may have looked meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// One acceptor.
 pub(crate) struct Acceptor {
@@ -223,7 +227,7 @@ impl Place for Acceptor {
 
     async fn room(&self) {
         self.settle().await;
-        poll_fn(|cx| self.poll_awaited(cx)).await;
+        while timeout(LOOK_AGAIN, poll_fn(|cx| self.poll_awaited(cx))).await.is_err() {}
     }
 
     async fn settle(&self) {
