@@ -54,16 +54,24 @@ fn serve(listener: &TcpListener, address: SocketAddr, speech: Speech) -> io::Res
     let mut kernel = Kernel::new(Shape { buffers: 1024, buffer_len: 1024, peer: address })?;
     let mut ring = kernel.ring()?;
     ring.accept(listener.as_fd());
-    let mut origin = Origin { ring, speech, connections: Vec::new(), vacant: Vec::new() };
+    let mut origin =
+        Origin { ring, speech, connections: Vec::new(), vacant: Vec::new(), has_room: true };
+    let mut accepting = true;
     loop {
+        if !accepting && origin.has_room {
+            origin.ring.accept(listener.as_fd());
+            accepting = true;
+        }
         origin.ring.turn()?;
         while let Some(event) = origin.ring.next() {
             match event {
                 Event::Accepted { socket, more } => {
-                    if !more {
-                        origin.ring.accept(listener.as_fd());
+                    accepting = more;
+                    match socket {
+                        Ok(socket) => origin.open(socket),
+                        // Out of descriptors: until one is closed.
+                        Err(_) => origin.has_room = false,
                     }
-                    origin.open(socket?);
                 }
                 Event::Received { token, received, more } => {
                     origin.on_received(token as usize, received, more);
@@ -80,6 +88,8 @@ struct Origin<'k> {
     speech: Speech,
     connections: Vec<Option<Connection>>,
     vacant: Vec<usize>,
+    /// Whether one more connection may be open, as far as is known.
+    has_room: bool,
 }
 
 struct Connection {
@@ -168,6 +178,7 @@ impl Origin<'_> {
             && let Some(connection) = self.connections[slot].take()
         {
             self.ring.close(connection.socket);
+            self.has_room = true;
             self.vacant.push(slot);
         }
     }
