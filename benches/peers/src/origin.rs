@@ -70,7 +70,9 @@ fn serve(listener: &TcpListener, address: SocketAddr, speech: Speech) -> io::Res
                     match socket {
                         Ok(socket) => origin.open(socket),
                         // Out of descriptors: until one is closed.
-                        Err(_) => origin.has_room = false,
+                        Err(error) => {
+                            origin.has_room = error.kind() == io::ErrorKind::ConnectionAborted;
+                        }
                     }
                 }
                 Event::Received { token, received, more } => {
