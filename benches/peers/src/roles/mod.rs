@@ -39,6 +39,8 @@ pub(crate) enum Role {
     /// Its clients offer X25519MLKEM768 where they speak TLS, which it always takes.
     EvenkeelPostQuantum,
     Tokio,
+    /// The same relay in a `LocalSet`, where guests have theirs, with an accept loop of its own.
+    TokioLocalSet,
     /// The same relay on shards of the library.
     TokioGuest,
     Glommio,
@@ -49,7 +51,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::BareRing,
         Self::Evenkeel,
         Self::EvenkeelOnShard,
@@ -58,6 +60,7 @@ impl Role {
         Self::EvenkeelEpoll,
         Self::EvenkeelPostQuantum,
         Self::Tokio,
+        Self::TokioLocalSet,
         Self::TokioGuest,
         Self::Glommio,
         Self::GlommioGuest,
@@ -75,6 +78,7 @@ impl Role {
             Self::EvenkeelEpoll => "evenkeel-epoll",
             Self::EvenkeelPostQuantum => "evenkeel-post-quantum",
             Self::Tokio => "tokio",
+            Self::TokioLocalSet => "tokio-local-set",
             Self::TokioGuest => "tokio-guest",
             Self::Glommio => "glommio",
             Self::GlommioGuest => "glommio-guest",
@@ -97,7 +101,7 @@ impl Role {
     /// Whether it can have several workers. Relays on io_uring of other runtimes could, with a
     /// listener for each; they stand here for what a request costs.
     pub(crate) fn scales(self) -> bool {
-        !matches!(self, Self::BareRing | Self::Glommio | Self::Monoio)
+        !matches!(self, Self::BareRing | Self::TokioLocalSet | Self::Glommio | Self::Monoio)
     }
 
     /// # Errors
@@ -196,6 +200,8 @@ fn run(role: Role, job: Job) -> io::Result<()> {
         Role::BareRing => println!("{}", bare_ring::run(job.listen[0], job.upstream)?),
         #[cfg(feature = "crates")]
         Role::Tokio => until_input_ends(move || tokio::run(&job))?,
+        #[cfg(feature = "crates")]
+        Role::TokioLocalSet => until_input_ends(move || tokio::run_in_local_set(&job))?,
         #[cfg(feature = "crates")]
         Role::Glommio => until_input_ends(move || glommio::run(&job))?,
         #[cfg(feature = "crates")]

@@ -1,10 +1,12 @@
 //! A byte relay as one writes it with tokio: `copy_bidirectional`, one task a connection.
 
 use std::io;
+use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Builder;
+use tokio::task::{LocalSet, spawn_local};
 
 use crate::peers::Job;
 
@@ -20,29 +22,44 @@ pub(super) fn run(job: &Job) -> io::Result<()> {
     };
     let (listen, upstream) = (job.listen[0], job.upstream);
     runtime.block_on(async move {
-        let listener = {
-            let socket = tokio::net::TcpSocket::new_v4()?;
-            socket.set_reuseaddr(true)?;
-            socket.bind(listen)?;
-            socket.listen(4096)?
-        };
-        accept(listener, upstream).await
+        let listener = listen_on(listen)?;
+        loop {
+            let (downstream, _) = listener.accept().await?;
+            tokio::spawn(serve(downstream, upstream));
+        }
     })
 }
 
-async fn accept(listener: TcpListener, upstream: std::net::SocketAddr) -> io::Result<()> {
-    loop {
-        let (downstream, _) = listener.accept().await?;
-        tokio::spawn(async move {
-            downstream.set_nodelay(true)?;
-            relay(downstream, upstream).await
-        });
-    }
+/// With the tasks in a `LocalSet`.
+pub(super) fn run_in_local_set(job: &Job) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let (listen, upstream) = (job.listen[0], job.upstream);
+    let accept = async move {
+        let listener = listen_on(listen)?;
+        loop {
+            let (downstream, _) = listener.accept().await?;
+            spawn_local(serve(downstream, upstream));
+        }
+    };
+    // What is blocked on is polled whenever any task is woken, so what accepts is a task, too.
+    LocalSet::new().block_on(&runtime, async move { spawn_local(accept).await? })
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
+}
+
+async fn serve(downstream: TcpStream, upstream: SocketAddr) -> io::Result<()> {
+    downstream.set_nodelay(true)?;
+    relay(downstream, upstream).await
 }
 
 pub(super) async fn relay(
     mut downstream: impl AsyncRead + AsyncWrite + Unpin,
-    upstream: std::net::SocketAddr,
+    upstream: SocketAddr,
 ) -> io::Result<()> {
     let mut upstream = TcpStream::connect(upstream).await?;
     upstream.set_nodelay(true)?;

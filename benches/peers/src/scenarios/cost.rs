@@ -18,9 +18,20 @@ use crate::statistics::median;
 use crate::work::Work;
 
 const IDLE: usize = 1_000;
-const RELAYS: &[&str] =
-    &["bare-ring", "evenkeel", "tokio", "monoio", "glommio", "nginx", "haproxy", "envoy"];
-const PROXIES: &[&str] = &["evenkeel", "nginx", "haproxy", "envoy", "pingora"];
+const RELAYS: &[&str] = &[
+    "bare-ring",
+    "evenkeel",
+    "evenkeel-epoll",
+    "tokio",
+    "tokio-guest",
+    "monoio",
+    "glommio",
+    "glommio-guest",
+    "nginx",
+    "haproxy",
+    "envoy",
+];
+const PROXIES: &[&str] = &["evenkeel", "evenkeel-epoll", "nginx", "haproxy", "envoy", "pingora"];
 const PAIRS: &[&str] = &["evenkeel", "nginx", "haproxy", "envoy"];
 const HANDSHAKES: &[&str] = &["evenkeel", "evenkeel-post-quantum", "nginx", "haproxy", "envoy"];
 

@@ -16,9 +16,18 @@ use crate::statistics::median;
 const CONNECTIONS: usize = 10_000;
 const WARM_UP_CONNECTIONS: usize = 64;
 const WARM_UP: Duration = Duration::from_millis(500);
-const RELAYS: &[&str] =
-    &["bare-ring", "evenkeel", "tokio", "monoio", "glommio", "nginx", "haproxy", "envoy"];
-const PROXIES: &[&str] = &["evenkeel", "nginx", "haproxy", "envoy", "pingora"];
+const RELAYS: &[&str] = &[
+    "bare-ring",
+    "evenkeel",
+    "evenkeel-epoll",
+    "tokio",
+    "monoio",
+    "glommio",
+    "nginx",
+    "haproxy",
+    "envoy",
+];
+const PROXIES: &[&str] = &["evenkeel", "evenkeel-epoll", "nginx", "haproxy", "envoy", "pingora"];
 
 struct Run {
     /// Bytes, before the connections.
