@@ -1,6 +1,7 @@
 //! A client's connection, and how it comes to its end.
 
 use std::{
+    cell::OnceCell,
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -35,6 +36,8 @@ pub(super) struct Downstream {
     pub(super) opened: Nanoseconds,
     pub(super) cells: Arc<ListenerCells>,
     client: Option<SocketAddr>,
+    /// Once somebody wanted to know.
+    server: OnceCell<Option<SocketAddr>>,
 }
 
 /// What a busy connection works with.
@@ -76,11 +79,17 @@ impl Downstream {
             opened,
             cells,
             client,
+            server: OnceCell::new(),
         }
     }
 
     pub(super) fn client(&self) -> Option<SocketAddr> {
         self.client
+    }
+
+    /// The address that the client connected to.
+    pub(super) fn server(&self) -> Option<SocketAddr> {
+        *self.server.get_or_init(|| self.connection.server_address().ok().flatten())
     }
 
     /// How the client has asked for what it asks for.

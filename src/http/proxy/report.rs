@@ -41,7 +41,7 @@ impl<F: Filter> Serving<'_, F> {
         let mut entry = Entry::new(&outcome);
         if self.exchanges.is_logged() {
             entry.downstream_remote = downstream.client();
-            entry.downstream_local = downstream.connection.server_address().ok().flatten();
+            entry.downstream_local = downstream.server();
             entry.downstream_tls = downstream_tls.as_deref();
             entry.upstream_tls = upstream_tls.as_deref();
             entry.request = request.map(|(work, _)| Request {

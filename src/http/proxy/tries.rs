@@ -283,8 +283,7 @@ impl<F: Filter> Exchange<'_, F> {
 
     fn note_connection(&self, upstream: &Upstream) {
         if self.proxy.exchanges.is_logged() {
-            let local = upstream.connected.stream.local_address().ok().flatten();
-            self.record.upstream_local.set(local);
+            self.record.upstream_local.set(upstream.local_address());
             self.record.upstream_tls.replace(upstream.connected.stream.tls_session());
         }
     }

@@ -71,6 +71,8 @@ pub(super) struct Upstream {
     pub(super) outgoing: Outgoing,
     /// Whether it has carried a request before.
     pub(super) reused: bool,
+    /// Once somebody wanted to know.
+    local_address: OnceCell<Option<SocketAddr>>,
     key: PoolKey,
     counted: Counted,
     place: ClaimedPlace,
@@ -113,6 +115,12 @@ pub(super) enum Unreachable {
 }
 
 impl Upstream {
+    /// Our own end of the connection.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        let ask = || self.connected.stream.local_address().ok().flatten();
+        *self.local_address.get_or_init(ask)
+    }
+
     /// Counts the bytes since the last call.
     fn count(&mut self) {
         let cells = &self.connected.cells;
@@ -335,6 +343,7 @@ impl ClusterOnShard {
             incoming: Incoming::new(limits),
             outgoing: Outgoing::new(),
             reused: false,
+            local_address: OnceCell::new(),
             key: self.key(place),
             counted,
             place: connection,
