@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// How long a connection without a request keeps its working memory.
-const QUIET: Duration = Duration::from_millis(250);
+const QUIET: Duration = Duration::from_millis(50);
 /// The timers of connections that become quiet at about the same time fire together, so that few
 /// of them wake a shard that has nothing else to do.
 const TOGETHER: Nanoseconds = 10_000_000;
