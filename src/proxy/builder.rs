@@ -55,13 +55,12 @@ pub enum Pin {
 pub enum AcceptorPlacement {
     /// On the shard where there is only one, on a thread of its own otherwise.
     ///
-    /// On a shard, a new connection for each request took 0.91 of the CPU time, with one shard and
-    /// with two; long-lived connections took as much either way. But where there are several shards,
-    /// one of them then has more to do than the others, and accepting for all of them waits for that
-    /// one's turns and its CPU: beside other busy programs, a proxy of two shards took half as many
-    /// connections a second, each after a multiple of the time. A thread that does little is run at
-    /// once. Choose [`OnShard`](Self::OnShard) for several shards where the CPUs are the proxy's alone
-    /// and CPU time counts for more than evenness.
+    /// On a shard a new connection takes less CPU time; long-lived ones take as much either way. But
+    /// where there are several shards, one of them then has more to do than the others, and accepting
+    /// for all of them waits for that one's turns and its CPU: beside other busy programs, a proxy of
+    /// two shards took half as many connections a second, each after a multiple of the time. A thread
+    /// that does little is run at once. Choose [`OnShard`](Self::OnShard) for several shards where the
+    /// CPUs are the proxy's alone and CPU time counts for more than evenness.
     #[default]
     Auto,
     /// On a thread of its own.
