@@ -9,7 +9,7 @@ use std::{
 
 use evenkeel::{Builder, Drain, Limits, Listener, Proxy, Relay, accept::Balance};
 
-use origin::echo_origin;
+use origin::{echo_origin, refusing_address};
 
 #[path = "stage/kernel.rs"]
 mod kernel;
@@ -125,8 +125,7 @@ fn connections_above_the_limit_are_closed_at_once() {
 
 #[test]
 fn a_refusing_origin_resets_the_client() {
-    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let proxy = builder().shards(1).listener(relay_to(refusing)).start().unwrap();
+    let proxy = builder().shards(1).listener(relay_to(refusing_address())).start().unwrap();
     let mut client = TcpStream::connect(proxy.local_addr("plain").unwrap()).unwrap();
     let error = client.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);

@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 use crate::kernel;
 
-pub(crate) use crate::origin::{echo_origin, origin};
+pub(crate) use crate::origin::{echo_origin, origin, refusing_address};
 
 /// The name of the listener, and of the cluster behind it.
 pub(crate) const NAME: &str = "plain";
@@ -48,11 +48,6 @@ pub(crate) fn deaf_origin() -> SocketAddr {
         }
     });
     address
-}
-
-/// Nobody listens there.
-pub(crate) fn refusing_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A client that gives up waiting after 5 s.

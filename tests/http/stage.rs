@@ -22,6 +22,8 @@ use evenkeel::{
     },
 };
 
+use socket2::{Domain, Socket, Type};
+
 use crate::{
     kernel, transport,
     wire::{Seen, Wire},
@@ -103,9 +105,13 @@ pub(crate) fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n")
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, and nobody else can while the tests run: it stays bound.
 pub(crate) fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// The settings of a cluster with these endpoints.

@@ -2,11 +2,11 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::mpsc::{self, Receiver},
 };
 
-pub(crate) use super::stage::{echo_origin as echo, origin};
+pub(crate) use super::stage::{echo_origin as echo, origin, refusing_address as refusing};
 
 /// Sends the same to every connection and closes it.
 pub(crate) fn greeter(greeting: &'static str) -> SocketAddr {
@@ -25,11 +25,6 @@ pub(crate) fn recorder() -> (SocketAddr, Receiver<Vec<u8>>) {
         }
     });
     (address, receiver)
-}
-
-/// An address at which nobody listens.
-pub(crate) fn refusing() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Sends a message through an echo and expects it back.

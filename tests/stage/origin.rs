@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Serves each connection on a thread of its own, until the process ends.
 pub(crate) fn serve(listener: TcpListener, each: impl Fn(TcpStream) + Clone + Send + 'static) {
@@ -27,6 +27,16 @@ pub(crate) fn origin(each: impl Fn(TcpStream) + Clone + Send + 'static) -> Socke
     SockRef::from(&listener).listen(4096).unwrap();
     let address = listener.local_addr().unwrap();
     serve(listener, each);
+    address
+}
+
+/// An address that refuses connections: bound, so that nobody else gets the port while the tests
+/// run, and not listening.
+pub(crate) fn refusing_address() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
     address
 }
 
