@@ -125,6 +125,17 @@ pub(crate) enum Operation {
     PollBroken,
 }
 
+impl Operation {
+    /// How many bytes it sends, if it is a send with `at_once`.
+    pub(crate) fn at_once(&self) -> Option<u32> {
+        match self {
+            Operation::Send { length, at_once: true, .. }
+            | Operation::SendVectored { length, at_once: true, .. } => Some(*length),
+            _ => None,
+        }
+    }
+}
+
 /// One completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Completion {

@@ -50,8 +50,8 @@ impl Driver for SimulatedDriver {
         };
         simulation.serial += 1;
         let serial = simulation.serial;
+        let at_once = operation.at_once().is_some();
         let flight = Flight::new(serial, socket, operation);
-        let at_once = flight.is_at_once();
         if simulation.flights.insert(token.0, flight).is_some() {
             simulation.violation(format!("{token:?} was used again while it was in flight"));
         }

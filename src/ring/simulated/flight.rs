@@ -73,20 +73,6 @@ impl Flight {
     }
 }
 
-impl Flight {
-    pub(super) fn is_at_once(&self) -> bool {
-        matches!(
-            self.operation,
-            Operation::Send { at_once: true, .. } | Operation::SendVectored { at_once: true, .. }
-        )
-    }
-
-    /// Bytes that it is to send.
-    pub(super) fn length(&self) -> usize {
-        pieces(&self.operation).iter().map(|piece| piece.len()).sum()
-    }
-}
-
 impl Simulation {
     /// Tries to get an operation on.
     pub(super) fn attempt(&mut self, token: Token, serial: u64) {
@@ -162,8 +148,8 @@ impl Simulation {
         match step {
             // What was cancelled had its chance.
             Step::Waits if flight.cancelled => Step::last(-libc::ECANCELED),
-            Step::Waits if flight.is_at_once() => Step::last(-libc::EAGAIN),
-            Step::GoesOn if flight.is_at_once() => Step::last(flight.sent as i32),
+            Step::Waits if flight.operation.at_once().is_some() => Step::last(-libc::EAGAIN),
+            Step::GoesOn if flight.operation.at_once().is_some() => Step::last(flight.sent as i32),
             Step::Completes { result, buffer, more: true } if result > 0 && !flight.cancelled => {
                 let more = !self.random.chance(self.behaviour.ends);
                 Step::Completes { result, buffer, more }

@@ -171,7 +171,10 @@ impl Simulation {
         let awaited = std::mem::take(&mut self.sends_awaited);
         let before = completions.len();
         for (token, serial) in std::mem::take(&mut self.at_once) {
-            let Some(length) = self.flights.get(&token.0).map(Flight::length) else { continue };
+            let flight = self.flights.get(&token.0);
+            let Some(length) = flight.and_then(|flight| flight.operation.at_once()) else {
+                continue;
+            };
             self.attempt(token, serial);
             let sent_all = |completion: &mut Completion| {
                 completion.token == token && completion.result == length as i32

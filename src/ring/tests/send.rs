@@ -51,10 +51,7 @@ fn bytes(operation: &Operation) -> Vec<u8> {
 }
 
 fn is_at_once(operation: &Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Send { at_once: true, .. } | Operation::SendVectored { at_once: true, .. }
-    )
+    operation.at_once().is_some()
 }
 
 fn check(steps: Vec<Step>) {

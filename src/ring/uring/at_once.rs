@@ -27,7 +27,7 @@ pub(super) const SLEEP: Nanoseconds = 50_000_000;
 /// Tells them from others in what the kernel gives back; no kind of operation has this bit.
 const MARK: u64 = 1 << 7;
 
-const FLAGS: i32 = super::SEND_FLAGS | libc::MSG_DONTWAIT;
+pub(super) const FLAGS: i32 = super::SEND_FLAGS | libc::MSG_DONTWAIT;
 
 #[derive(Default)]
 pub(super) struct SendsAtOnce {
@@ -90,14 +90,6 @@ pub(super) fn marked(entry: squeue::Entry, token: Token) -> squeue::Entry {
     entry.user_data(token.0 | MARK).flags(squeue::Flags::SKIP_SUCCESS)
 }
 
-pub(super) fn send(fd: types::Fd, pointer: *const u8, length: u32) -> squeue::Entry {
-    opcode::Send::new(fd, pointer, length).flags(FLAGS).build()
-}
-
-pub(super) fn send_message(fd: types::Fd, message: *const libc::msghdr) -> squeue::Entry {
-    opcode::SendMsg::new(fd, message).flags(FLAGS as u32).build()
-}
-
 /// Whether this kernel's sends behave so: one of two fits, and only the other one completes, short.
 pub(super) fn sends_at_once(ring: &mut IoUring) -> io::Result<bool> {
     const FITS: Token = Token(1 << 8);
@@ -106,7 +98,8 @@ pub(super) fn sends_at_once(ring: &mut IoUring) -> io::Result<bool> {
     let (fits, other) = (UnixStream::pair()?, UnixStream::pair()?);
     let fd = |socket: &UnixStream| types::Fd(socket.as_raw_fd());
     for (token, fd, length) in [(SHORT, fd(&other.0), large.len()), (FITS, fd(&fits.0), 1)] {
-        let entry = marked(send(fd, large.as_ptr(), length as u32), token);
+        let send = opcode::Send::new(fd, large.as_ptr(), length as u32).flags(FLAGS).build();
+        let entry = marked(send, token);
         // SAFETY: `large` lives until the kernel has said that the longer one is over, or for ever;
         // the first of its bytes, which it copies by itself, it takes at once.
         unsafe { ring.submission().push(&entry) }.map_err(|_| io::ErrorKind::OutOfMemory)?;

@@ -168,10 +168,11 @@ impl RingDriver {
         pushed
     }
 
-    /// Starts a send that is over when it has been handed over, if there is room for it; entries of
-    /// the backlog keep no count.
-    fn push_at_once(&mut self, entry: squeue::Entry, token: Token, length: u32) -> bool {
-        let pushed = self.backlog.is_empty() && self.push_now(&at_once::marked(entry, token));
+    /// Starts a send that is over when it has been handed over, and silent, if there is room for it:
+    /// entries of the backlog keep no count.
+    fn push_at_once(&mut self, entry: &squeue::Entry, token: Token, length: u32) -> bool {
+        let silent = at_once::marked(entry.clone(), token);
+        let pushed = self.backlog.is_empty() && self.push_now(&silent);
         if pushed {
             self.at_once.add(self.pushed - 1, token, length);
         }
@@ -264,6 +265,8 @@ impl RingDriver {
 impl Driver for RingDriver {
     fn start(&mut self, token: Token, fd: BorrowedFd<'_>, operation: Operation) {
         let fd = types::Fd(fd.as_raw_fd());
+        let at_once = operation.at_once().filter(|_| self.capabilities.sends_at_once);
+        let send_flags = if at_once.is_some() { at_once::FLAGS } else { SEND_FLAGS };
         let entry = match operation {
             // In blocking mode: the ring waits by itself, and would give EAGAIN otherwise.
             Operation::Accept => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
@@ -278,29 +281,20 @@ impl Driver for RingDriver {
                 let entry = with_receive_limit(entry, limit);
                 if wait_first { with_poll_first(entry) } else { entry }
             }
-            Operation::Send { pointer, length, at_once } => {
-                if at_once
-                    && self.capabilities.sends_at_once
-                    && self.push_at_once(at_once::send(fd, pointer, length), token, length)
-                {
-                    return;
-                }
-                opcode::Send::new(fd, pointer, length).flags(SEND_FLAGS).build()
+            Operation::Send { pointer, length, .. } => {
+                opcode::Send::new(fd, pointer, length).flags(send_flags).build()
             }
-            Operation::SendVectored { message, length, at_once } => {
-                if at_once
-                    && self.capabilities.sends_at_once
-                    && self.push_at_once(at_once::send_message(fd, message), token, length)
-                {
-                    return;
-                }
-                opcode::SendMsg::new(fd, message).flags(SEND_FLAGS as u32).build()
+            Operation::SendVectored { message, .. } => {
+                opcode::SendMsg::new(fd, message).flags(send_flags as u32).build()
             }
             // io_uring adds RDHUP to every poll, which stays raised after the peer's end of the
             // stream: a poll for one event would complete at once, again and again.
             Operation::PollBroken => opcode::PollAdd::new(fd, 0).multi(true).build(),
         };
-        self.push(entry.user_data(token.0));
+        let pushed = at_once.is_some_and(|length| self.push_at_once(&entry, token, length));
+        if !pushed {
+            self.push(entry.user_data(token.0));
+        }
     }
 
     fn await_sends(&mut self) {
