@@ -31,6 +31,8 @@ mod kernel;
 mod limits;
 #[path = "http/messages.rs"]
 mod messages;
+#[path = "stage/origin.rs"]
+mod origin;
 #[path = "http/persistence.rs"]
 mod persistence;
 #[path = "http/pool.rs"]

@@ -6,5 +6,7 @@ mod carried_over;
 mod changed;
 #[path = "reload/counted.rs"]
 mod counted;
+#[path = "stage/origin.rs"]
+mod origin;
 #[path = "reload/stage.rs"]
 mod stage;

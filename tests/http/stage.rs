@@ -22,7 +22,7 @@ use evenkeel::{
     },
 };
 
-use socket2::{Domain, Socket, Type};
+pub(crate) use crate::origin::refusing_address as nowhere;
 
 use crate::{
     kernel, transport,
@@ -103,15 +103,6 @@ pub(crate) fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
 
 pub(crate) fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n")
-}
-
-/// An address where nobody listens, and nobody else can while the tests run: it stays bound.
-pub(crate) fn nowhere() -> SocketAddr {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    std::mem::forget(socket);
-    address
 }
 
 /// The settings of a cluster with these endpoints.

@@ -95,8 +95,8 @@ fn what_the_relay_refuses_is_not_served() {
     let own = address(&proxy, "web");
     proxy.reload([listener("web").serve(relay(own))]).unwrap();
     visit_counts(&proxy, "web", [1, 1, 1]);
-    // Behind an address that does not answer, it is an upstream that failed.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Behind an address that refuses, it is an upstream that failed.
+    let nobody = crate::origin::refusing_address();
     let both = Relay::to([nobody.to_string(), own.to_string()]);
     proxy.reload([listener("web").serve(both)]).unwrap();
     visit_counts(&proxy, "web", [2, 2, 1]);
